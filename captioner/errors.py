@@ -1,0 +1,43 @@
+"""The errors that the package raises for bad input; each message names the file and the remedy."""
+
+from __future__ import annotations
+
+
+class CaptionerError(Exception):
+    """Base class: catching it catches every error that bad input can cause.
+
+    Attributes:
+        kind: A short machine-readable reason, for example ``"missing"`` or ``"truncated"``.
+    """
+
+    def __init__(self, message: str, *, kind: str = "error"):
+        super().__init__(message)
+        self.kind = kind
+
+    def to_dict(self) -> dict[str, str]:
+        """The record that stands in results files: ``{"type", "kind", "message"}``."""
+        return {"type": type(self).__name__, "kind": self.kind, "message": str(self)}
+
+
+class ImageReadError(CaptionerError):
+    """An image is missing, empty, truncated, too large or no image at all.
+
+    ``kind`` is one of ``missing``, ``not_a_file``, ``permission``, ``empty``, ``truncated``,
+    ``not_an_image``, ``too_large`` and ``bad_array``.
+    """
+
+
+class VideoReadError(CaptionerError):
+    """A video is missing, unreadable or without frames.
+
+    ``kind`` is one of ``missing``, ``not_a_file``, ``permission``, ``empty``, ``not_a_video``,
+    ``no_video_stream``, ``no_frames``, ``too_large`` and ``timeout``.
+    """
+
+
+class ModelLoadError(CaptionerError):
+    """A saved model is unknown, incomplete, altered or of another format version."""
+
+
+class DatasetError(CaptionerError):
+    """A training or evaluation data set is missing, inconsistent or too small."""

@@ -1,0 +1,1 @@
+"""Metrics of captions and of clip labels; pure Python and NumPy."""

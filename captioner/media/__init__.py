@@ -1,0 +1,1 @@
+"""Files to RGB arrays: images, videos and shot boundaries."""

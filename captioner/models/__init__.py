@@ -1,0 +1,1 @@
+"""Arrays to numbers: encoder, decoder, search, clip classifier, saved models."""

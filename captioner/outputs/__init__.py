@@ -1,0 +1,1 @@
+"""Results to files: text formats, HTML report, search index, plots."""
