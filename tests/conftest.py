@@ -1,0 +1,20 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with the real data sets; tests that need it skip where it is absent."""
+    root = Path(os.environ.get("CAPTIONER_DATA", Path(__file__).resolve().parents[2] / "shared"))
+    if not (root / "flickr8k").is_dir():
+        pytest.skip("the data beside the project is absent")
+    return root
