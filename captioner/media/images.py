@@ -1,0 +1,413 @@
+"""Image files, bytes, PIL images and arrays to RGB arrays; every bad input gets an error that says what is wrong."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import stat
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from captioner.errors import ImageReadError
+
+MAX_PIXELS = 100_000_000
+"""Default limit on width x height, checked from the header before anything is decoded."""
+
+MAX_BYTES = 2**30
+"""Limit on the size of an image file: 100 million pixels of 16-bit RGB fit."""
+
+RESIZE_FILTER = Image.Resampling.BILINEAR
+"""Pillow's triangle filter, in both directions: antialiased when it makes smaller, plain bilinear when it makes larger.
+
+The training photos are 224 x 224 and the encoders want more, so one filter has to serve both directions.
+"""
+
+REDUCING_GAP = 3.0
+"""Images more than this many times the target are first averaged in whole-pixel boxes, which is much faster."""
+
+IMAGE_EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .bmp .dib .tif .tiff .jp2 .j2k .avif .pbm .pgm .ppm .pnm .qoi".split()
+)
+"""Extensions, in lower case, of the files that a folder scan takes for images."""
+
+# Only these are tried: formats that start other programs (EPS), hold no picture of their own or are recognised by
+# guesswork (TGA) stay out. Pillow's plugin classes are called directly: `Image.open` would add a pixel limit of its own,
+# which is global to the process and can only be changed for all threads at once.
+_PLUGINS = {
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "JPEG 2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "PNM": ("PIL.PpmImagePlugin", "PpmImageFile"),
+    "QOI": ("PIL.QoiImagePlugin", "QoiImageFile"),
+}
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Damaged metadata beside an intact picture is no reason to fail, nor to write on stderr. A filter set here once is safe
+# with threads; `warnings.catch_warnings` around each image would not be.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def read_image(source: Any, *, size: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read one image as RGB.
+
+    EXIF orientation is applied, transparency is laid over white, 16-bit values are scaled to 8 bits, and of an
+    animation the first frame is taken. Colour profiles are not applied.
+
+    Args:
+        source: Path, bytes, binary file object (read from its start), PIL image, or array: uint8, uint16 (0..65535),
+            bool or float (0..1), of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB order, alpha last.
+        size: Side of the square to squash the image into, aspect not kept, with `RESIZE_FILTER`; None keeps the size.
+            A JPEG at least four times as large as that is decoded at a half, a quarter or an eighth of its size.
+        max_pixels: Limit on width x height.
+
+    Returns:
+        uint8 (H, W, 3), RGB, writable; (size, size, 3) where ``size`` is given.
+
+    Raises:
+        ImageReadError: With ``kind`` ``missing``, ``not_a_file``, ``permission``, ``empty``, ``truncated`` (which
+            includes damaged), ``not_an_image``, ``too_large`` or ``bad_array``.
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"size must be 1 or more, not {size}")
+    name = name_of(source)
+    if isinstance(source, Image.Image):
+        _check_pixels(source.size, max_pixels, name)
+        image = _upright_rgb(source, name, size)
+    elif isinstance(source, (str, os.PathLike)):
+        image = _decode(_read_file(source, name), name, size, max_pixels)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        image = _decode(bytes(source), name, size, max_pixels)
+    elif hasattr(source, "read"):
+        image = _decode(_read_stream(source, name), name, size, max_pixels)
+    elif hasattr(source, "__array__"):
+        image = _from_array(np.asarray(source), name, max_pixels)
+    else:
+        raise ImageReadError(
+            f"{name}: cannot be read as an image; give a path, bytes, a binary file, a PIL image or an array",
+            kind="not_an_image",
+        )
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), RESIZE_FILTER, reducing_gap=REDUCING_GAP)
+    return np.array(image)
+
+
+def name_of(source: Any) -> str:
+    """Name of an image source for messages, on one line whatever the file is called.
+
+    >>> name_of("photos/cat.jpg")
+    'photos/cat.jpg'
+    >>> name_of(b"1234")
+    '<4 bytes>'
+    """
+    if isinstance(source, (str, os.PathLike)):
+        text = os.fspath(source)
+        text = os.fsdecode(text) if isinstance(text, bytes) else text
+        return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text) or "''"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"<{len(source)} bytes>"
+    if isinstance(source, Image.Image):
+        filename = getattr(source, "filename", "")
+        return name_of(filename) if filename else f"<PIL image {source.width}x{source.height}>"
+    if hasattr(source, "read"):
+        filename = getattr(source, "name", None)
+        return name_of(filename) if isinstance(filename, str) and filename else "<file object>"
+    if hasattr(source, "shape") and hasattr(source, "dtype"):
+        return f"<array {tuple(source.shape)} {source.dtype}>"
+    return f"<{type(source).__name__}>"
+
+
+def _read_file(source: str | os.PathLike, name: str) -> bytes:
+    try:
+        status = os.stat(source)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageReadError(f"{name}: is a folder, not an image file", kind="not_a_file")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
+            raise ImageReadError(f"{name}: is a device or a pipe, not an image file", kind="not_a_file")
+        if status.st_size > MAX_BYTES:
+            raise ImageReadError(
+                f"{name}: the file has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}", kind="too_large"
+            )
+        return Path(source).read_bytes()
+    except PermissionError as error:
+        raise ImageReadError(f"{name}: no permission to read it", kind="permission") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        if isinstance(error, OSError) and os.path.lexists(source):
+            reason = "a link to a file that does not exist" if os.path.islink(source) else f"cannot be read ({error})"
+        elif "://" in name:
+            reason = "addresses are not fetched; download the image and give its path"
+        else:
+            reason = "no such file"
+        raise ImageReadError(f"{name}: {reason}", kind="missing") from error
+
+
+def _read_stream(source: BinaryIO, name: str) -> bytes:
+    try:
+        if source.seekable():
+            source.seek(0)
+    except (AttributeError, OSError):
+        pass  # a network stream: read from where it stands
+    try:
+        data = source.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: closed
+        raise ImageReadError(f"{name}: cannot be read ({error})", kind="missing") from error
+    if not isinstance(data, bytes):
+        raise ImageReadError(f"{name}: gives no bytes; open the file in binary mode ('rb')", kind="not_an_image")
+    if len(data) > MAX_BYTES:
+        raise ImageReadError(f"{name}: has more than {MAX_BYTES:,} bytes, which is the limit", kind="too_large")
+    return data
+
+
+def _decode(data: bytes, name: str, size: int | None, max_pixels: int) -> Image.Image:
+    if not data:
+        raise ImageReadError(f"{name}: is empty (0 bytes)", kind="empty")
+    kind = _format_of(data)
+    if kind is None:
+        raise ImageReadError(f"{name}: {_what_instead(data)}", kind="not_an_image")
+    module, plugin = _PLUGINS[kind]
+    try:
+        # Pillow's parsers raise nearly every kind of exception on damaged files, so nothing narrower would do here.
+        image = getattr(importlib.import_module(module), plugin)(io.BytesIO(data))
+    except Exception as error:
+        raise ImageReadError(f"{name}: {kind} file, truncated or damaged ({error})", kind="truncated") from error
+    _check_pixels(image.size, max_pixels, name)
+    if _lacks_end(data, kind):
+        raise ImageReadError(f"{name}: {kind} file, truncated: its end is missing", kind="truncated")
+    if size is not None:
+        # The decoder itself averages 2 x 2, 4 x 4 or 8 x 8 pixels, while at least twice the target is left to filter.
+        image.draft(None, (2 * size, 2 * size))
+    return _upright_rgb(image, name, size)
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageReadError(
+            f"{name}: {width} x {height} pixels is more than the limit of {max_pixels:,}; "
+            "make it smaller, or raise max_pixels if you trust it",
+            kind="too_large",
+        )
+
+
+def _upright_rgb(image: Image.Image, name: str, size: int | None) -> Image.Image:
+    """Decode a lazily opened image; the given object itself keeps its mode and size."""
+    try:
+        image.load()
+        # Only after loading: TIFF turns itself while it loads and forgets its orientation then.
+        transpose = _TRANSPOSE.get(_orientation(image))
+        rgb = _to_rgb(image)
+        return rgb.transpose(transpose) if transpose is not None else rgb
+    except MemoryError as error:
+        raise ImageReadError(f"{name}: not enough memory to decode it", kind="too_large") from error
+    except Exception as error:
+        raise ImageReadError(
+            f"{name}: {image.format or 'image'} data truncated or damaged ({error})", kind="truncated"
+        ) from error
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged metadata; the picture is intact
+        return None
+    return value if isinstance(value, int) else None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_from_uint16(np.asarray(image))).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_from_wide(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    return image.convert("RGB")
+
+
+def _from_uint16(values: np.ndarray) -> np.ndarray:
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _from_wide(values: np.ndarray) -> np.ndarray:
+    """32-bit integers or floats, whose range no header tells, to uint8.
+
+    The range is the smallest usual one that holds the largest value: 0..1 (floats only), 0..255 (floats only),
+    0..65535, else 0..largest. Negative values and NaN, the usual mark for "no data", become black.
+    """
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    largest = float(values.max(initial=0.0))
+    usual = (1.0, 255.0, 65535.0) if values.size and np.any(values != np.floor(values)) else (65535.0,)
+    top = next((top for top in usual if largest <= top), largest)
+    return np.rint(np.clip(values / top, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
+    def bad(reason: str) -> ImageReadError:
+        return ImageReadError(f"{name}: {reason}", kind="bad_array")
+
+    if array.ndim == 4:
+        raise bad("is a batch of images; give a list of arrays, each (height, width, 3)")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        hint = "; move the channels last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        raise bad(f"an image has shape (height, width) or (height, width, 1, 3 or 4){hint}")
+    if array.size == 0:
+        raise bad("has no pixels")
+    _check_pixels((array.shape[1], array.shape[0]), max_pixels, name)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = _from_uint16(array)
+    elif array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise bad("holds NaN or infinite values")
+        low, high = float(array.min()), float(array.max())
+        if low < -1e-3 or high > 1 + 1e-3:  # resizing and storing as float16 leave such overshoots
+            raise bad(f"float values must lie in 0..1, these lie in {low:g}..{high:g}; for 0..255 convert to uint8")
+        array = np.rint(np.clip(array.astype(np.float32), 0.0, 1.0) * 255.0).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise bad(
+            "values must be uint8 (0..255), uint16 (0..65535), bool or float (0..1); convert with .astype(np.uint8)"
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+
+
+def _format_of(data: bytes) -> str | None:
+    """Key of `_PLUGINS` by the first bytes, or None."""
+    if data[:3] == b"\xff\xd8\xff"[: len(data)]:
+        return "JPEG"
+    if data[:8] == b"\x89PNG\r\n\x1a\n"[: len(data)]:
+        return "PNG"
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return "GIF"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP"[: max(0, len(data) - 8)]:
+        return "WebP"
+    if data[:2] == b"BM" and data[6:10] in (b"\0\0\0\0", b""):
+        return "BMP"
+    if data[:8] == b"\0\0\0\x0cjP  " or data[:4] == b"\xff\x4f\xff\x51":
+        return "JPEG 2000"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        return "AVIF"
+    if data[:1] == b"P" and data[1:2] in b"123456f" and data[2:3].isspace():
+        return "PNM"
+    if data[:4] == b"qoif":
+        return "QOI"
+    return None
+
+
+def _what_instead(data: bytes) -> str:
+    """Best guess at what a file that is no image is, and the remedy."""
+    head = data[:1024].lstrip().lower()
+    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+        return "is a HEIC photo, which cannot be decoded here; convert it to JPEG"
+    if data[4:8] == b"ftyp" or data[:4] == b"RIFF" or data[:4] == b"\x1aE\xdf\xa3":
+        return "is a video or a sound file, not an image; use the video command for videos"
+    if head.startswith(b"%pdf"):
+        return "is a PDF file, not an image; export its pages as PNG"
+    if b"<svg" in head:
+        return "is an SVG drawing, not an image of pixels; export it as PNG"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not an image; perhaps a download went wrong"
+    return "is not an image in a known format (JPEG, PNG, GIF, WebP, BMP, TIFF, JPEG 2000, AVIF, PNM, QOI)"
+
+
+def _lacks_end(data: bytes, kind: str) -> bool:
+    """Whether the mark that ends the file is missing: decoders accept some files that lost only their last bytes."""
+    if kind == "JPEG":
+        return _jpeg_lacks_end(data)
+    if kind == "PNG":
+        return _png_lacks_end(data)
+    if kind == "GIF":
+        return _gif_lacks_end(data)
+    if kind == "WebP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if kind == "AVIF" or (kind == "JPEG 2000" and data[:1] == b"\0"):
+        return _boxes_lack_end(data)
+    if kind == "JPEG 2000":
+        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
+    return False
+
+
+def _jpeg_lacks_end(data: bytes) -> bool:
+    """An embedded thumbnail has an end mark too, so only what follows the start of scan counts."""
+    position = 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF or data[position + 1] == 0xFF:
+            position += 1
+        elif data[position + 1] == 0xDA:
+            return data.find(b"\xff\xd9", position) < 0
+        elif data[position + 1] == 0x01 or 0xD0 <= data[position + 1] <= 0xD8:
+            position += 2  # markers without content
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return True
+
+
+def _png_lacks_end(data: bytes) -> bool:
+    position = 8
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4 : position + 8] == b"IEND":
+            return False
+        position += 12 + length
+    return True
+
+
+def _gif_lacks_end(data: bytes) -> bool:
+    position = 13 + _colour_table_bytes(data[10])
+    while position < len(data):
+        mark = data[position]
+        if mark == 0x3B:
+            return False
+        if mark == 0x21:
+            position += 2
+        elif mark == 0x2C and position + 10 <= len(data):
+            position += 11 + _colour_table_bytes(data[position + 9])
+        else:
+            position += 1  # bytes between blocks, which decoders skip
+            continue
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    return True
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _boxes_lack_end(data: bytes) -> bool:
+    position = 0
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[position + 8 : position + 16], "big")
+        if length < 8:  # 0: the box reaches to the end of the file
+            return data[position + 4 : position + 8] == b"jp2c" and not data.endswith(b"\xff\xd9")
+        position += length
+    return position > len(data)

@@ -1,0 +1,210 @@
+"""The CNN encoder: images to grid features, a pooled vector and ImageNet class scores.
+
+EfficientNet-Lite (Tan & Le 2019, arXiv:1905.11946, in the "Lite" form published for edge devices: no
+squeeze-and-excitation, ReLU6, stem and head not scaled) written in Keras, and the ``keras.applications`` models as a
+second family. The encoder owns its normalisation: it takes RGB in 0..255.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import keras
+from keras import ops
+
+from captioner.errors import ModelLoadError
+
+# (kernel, repeats, output filters, expansion, stride) of each stage of EfficientNet-B0, from which Lite is scaled.
+_STAGES = (
+    (3, 1, 16, 1, 1),
+    (3, 2, 24, 6, 2),
+    (5, 2, 40, 6, 2),
+    (3, 3, 80, 6, 2),
+    (5, 3, 112, 6, 1),
+    (5, 4, 192, 6, 2),
+    (3, 1, 320, 6, 1),
+)
+# variant: (width multiplier, depth multiplier, image size it was trained at)
+LITE_VARIANTS = {"lite0": (1.0, 1.0, 224), "lite1": (1.0, 1.1, 240), "lite2": (1.1, 1.2, 260)}
+NUM_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which encoder, and at which size.
+
+    Attributes:
+        name: ``lite0``, ``lite1``, ``lite2``, or the name of a ``keras.applications`` model, such as ``MobileNetV2``.
+        image_size: Side of the square input in pixels; None is the size that the model was trained at.
+    """
+
+    name: str = "lite2"
+    image_size: int | None = None
+
+    def to_dict(self) -> dict:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+@keras.saving.register_keras_serializable("captioner")
+class ConvNorm(keras.layers.Layer):
+    """A convolution, its batch normalisation with fixed statistics, and optionally ReLU6.
+
+    The statistics are those of ImageNet and never change, as is usual in fine-tuning on small data. The scale is
+    multiplied into the kernel before the convolution, which is the same function as normalising its output and saves
+    a pass over the activations, forwards and backwards.
+
+    Args:
+        filters: Output channels; for a depthwise convolution None.
+        kernel_size: Side of the kernel.
+        stride: Step in both directions.
+        depthwise: Whether each channel is convolved by itself.
+        activation: Whether ReLU6 follows.
+        epsilon: Added to the variance.
+    """
+
+    def __init__(
+        self, filters: int | None, kernel_size: int, stride: int = 1, *, depthwise=False, activation=True,
+        epsilon=1e-3, **kwargs,
+    ):  # fmt: skip
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.depthwise = depthwise
+        self.activation = activation
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Creates kernel (h, w, in, out) or (h, w, in, 1), scale, offset and the fixed statistics."""
+        channels = input_shape[-1]
+        side = self.kernel_size
+        out = channels if self.depthwise else self.filters
+        shape = (side, side, channels, 1 if self.depthwise else self.filters)
+        fan_out = side * side * (1 if self.depthwise else self.filters)
+        self.kernel = self.add_weight(
+            name="kernel", shape=shape, initializer=keras.initializers.RandomNormal(0.0, math.sqrt(2.0 / fan_out))
+        )
+        self.gamma = self.add_weight(name="gamma", shape=(out,), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(out,), initializer="zeros")
+        self.mean = self.add_weight(name="moving_mean", shape=(out,), initializer="zeros", trainable=False)
+        self.variance = self.add_weight(name="moving_variance", shape=(out,), initializer="ones", trainable=False)
+
+    def call(self, x):
+        """Images (N, h, w, in) to (N, h / stride, w / stride, out)."""
+        scale = self.gamma * ops.rsqrt(self.variance + self.epsilon)
+        offset = self.beta - self.mean * scale
+        if self.depthwise:
+            kernel = self.kernel * ops.reshape(scale, (1, 1, -1, 1))
+            x = ops.depthwise_conv(x, kernel, strides=self.stride, padding="same")
+        else:
+            x = ops.conv(x, self.kernel * scale, strides=self.stride, padding="same")
+        x = x + offset
+        return ops.relu6(x) if self.activation else x
+
+    def compute_output_shape(self, input_shape):
+        """Shape after a SAME convolution."""
+        batch, height, width, channels = input_shape
+        smaller = [None if n is None else -(-n // self.stride) for n in (height, width)]
+        return (batch, *smaller, channels if self.depthwise else self.filters)
+
+    def get_config(self):
+        """Arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "depthwise": self.depthwise,
+            "activation": self.activation,
+            "epsilon": self.epsilon,
+        }
+
+
+def build_encoder(config: EncoderConfig, *, imagenet: bool = False) -> keras.Model:
+    """Builds an encoder.
+
+    Args:
+        config: Name and image size.
+        imagenet: Whether a ``keras.applications`` model gets its ImageNet weights (Keras downloads them once). The
+            EfficientNet-Lite weights are loaded by `captioner.training.imagenet_weights` instead.
+
+    Returns:
+        A Keras model from RGB images (N, S, S, 3), 0..255, any numeric dtype, to a dict: ``grid`` (N, rows, columns, C),
+        ``pooled`` (N, C), its mean, and ``class_scores`` (N, 1000), ImageNet logits (log-probabilities in the
+        ``keras.applications`` family). ``image_size`` and ``config`` are attributes of the model.
+
+    Raises:
+        ModelLoadError: No encoder has that name.
+    """
+    if config.name in LITE_VARIANTS:
+        return _build_lite(config)
+    return _build_application(config, imagenet)
+
+
+def _build_lite(config: EncoderConfig) -> keras.Model:
+    width, depth, default_size = LITE_VARIANTS[config.name]
+    size = config.image_size or default_size
+    images = keras.Input((size, size, 3), name="images")
+    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise")(images)
+    x = ConvNorm(32, 3, 2, name="conv_stem")(x)
+    number = 0
+    for stage, (kernel, repeats, filters, expansion, stride) in enumerate(_STAGES):
+        deepen = stage not in (0, len(_STAGES) - 1)
+        for repeat in range(math.ceil(repeats * depth) if deepen else repeats):
+            x = _block(
+                x, f"blocks_{number}", kernel, _round_filters(filters * width), expansion, stride if repeat == 0 else 1
+            )
+            number += 1
+    grid = ConvNorm(1280, 1, name="conv_head")(x)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(grid)
+    scores = keras.layers.Dense(NUM_CLASSES, name="class_scores")(pooled)
+    return _finish(config, size, images, grid, pooled, scores)
+
+
+def _block(x, name: str, kernel: int, filters: int, expansion: int, stride: int):
+    """An inverted residual: expand, convolve each channel, project, add."""
+    inputs = x
+    channels = x.shape[-1]
+    if expansion != 1:
+        x = ConvNorm(channels * expansion, 1, name=f"{name}_expand_conv")(x)
+    x = ConvNorm(None, kernel, stride, depthwise=True, name=f"{name}_depthwise_conv")(x)
+    x = ConvNorm(filters, 1, activation=False, name=f"{name}_project_conv")(x)
+    if stride == 1 and channels == filters:
+        x = keras.layers.Add(name=f"{name}_add")([x, inputs])
+    return x
+
+
+def _round_filters(filters: float) -> int:
+    """To a multiple of 8, never more than 10 % down."""
+    rounded = max(8, int(filters + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * filters else rounded
+
+
+def _build_application(config: EncoderConfig, imagenet: bool) -> keras.Model:
+    constructor = getattr(keras.applications, config.name, None)
+    if constructor is None or not config.name[:1].isupper():
+        known = sorted(name for name in dir(keras.applications) if name[:1].isupper())
+        raise ModelLoadError(f"unknown encoder {config.name!r}; known: {', '.join([*LITE_VARIANTS, *known])}")
+    size = config.image_size or 224
+    images = keras.Input((size, size, 3), name="images")
+    # The module that holds the constructor also holds its normalisation.
+    home = next(m for m in vars(keras.applications).values() if hasattr(m, "preprocess_input") and hasattr(m, config.name))
+    weights = "imagenet" if imagenet else None
+    base = constructor(include_top=False, weights=weights, input_shape=(size, size, 3))
+    grid = base(home.preprocess_input(ops.cast(images, "float32")), training=False)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(grid)
+    top = constructor(include_top=True, weights=weights).layers[-1] if imagenet else keras.layers.Dense(NUM_CLASSES)
+    scores = top(pooled)
+    if imagenet:
+        scores = ops.log(scores + 1e-9)
+    return _finish(config, size, images, grid, pooled, scores)
+
+
+def _finish(config, size, images, grid, pooled, scores) -> keras.Model:
+    outputs = {"grid": grid, "pooled": pooled, "class_scores": scores}
+    model = keras.Model(images, outputs, name=config.name)
+    model.image_size = size
+    model.config = EncoderConfig(config.name, size)
+    return model
