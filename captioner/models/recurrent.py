@@ -127,12 +127,12 @@ class GRUCell(SimpleRNNCell):
 CELLS = {"lstm": LSTMCell, "gru": GRUCell, "simple_rnn": SimpleRNNCell}
 
 
-def make_cell(name: str, units: int, **kwargs) -> RecurrentCell:
+def make_cell(cell: str, units: int, **kwargs) -> RecurrentCell:
     """The cell of that name: ``lstm``, ``gru`` or ``simple_rnn``.
 
     Raises:
         ValueError: No cell has that name.
     """
-    if name not in CELLS:
-        raise ValueError(f"unknown cell {name!r}; known: {', '.join(CELLS)}")
-    return CELLS[name](units, **kwargs)
+    if cell not in CELLS:
+        raise ValueError(f"unknown cell {cell!r}; known: {', '.join(CELLS)}")
+    return CELLS[cell](units, **kwargs)
