@@ -127,20 +127,22 @@ def test_beam_against_a_plain_beam():
         for n in range(max_length + 1):
             options = []
             for _, words in live:
-                for word in (END, *WORDS):
+                for word in (END, *WORDS) if n else WORDS:
                     options.append((model.rate(image, (*words, word), end=False)[0].sum(), (*words, word)))
             options.sort(reverse=True)
             for total, words in options[:size]:
-                if words[-1] == END and n >= 1:
+                if words[-1] == END:
                     ended.append((total / (n + 1) ** penalty, words[:-1]))
             live = [option for option in options if option[1][-1] != END][:size]
-        return max(ended, default=None)
+        return max(ended, default=(None, None))
 
     model = TinyModel(5, sharpness=1.5)
     for image, found in enumerate(run(model, range(25), SearchOptions(beam_size=2, max_length=6, length_penalty=1.2))):
         score, words = plain(model, image, 2, 6, 1.2)
-        assert found[0].tokens == words
-        assert found[0].score == pytest.approx(score, rel=1e-5)
+        assert found[0].finished == (words is not None)
+        if found[0].finished:
+            assert found[0].tokens == words
+            assert found[0].score == pytest.approx(score, rel=1e-5)
 
 
 def test_early_stop_and_leaving_images():
@@ -384,7 +386,8 @@ def test_extreme_logits_stay_finite():
         {"strategy": "magic"}, {"beam_size": 0}, {"beam_size": 2.5}, {"beam_size": True}, {"n_best": 0},
         {"max_length": 0}, {"min_length": -1}, {"min_length": 30}, {"length_penalty": -1.0}, {"top_p": 1.1},
         {"temperature": 0}, {"temperature": math.inf}, {"top_k": -1}, {"top_p": 0},
-        {"length_penalty": math.nan}, {"seed": -1}, {"seed": None}, {"strategy": "greedy", "n_best": 2}, {"beam_size": 1, "n_best": 2},
+        {"length_penalty": math.nan}, {"seed": -1}, {"seed": None},
+        {"strategy": "greedy", "n_best": 2}, {"beam_size": 1, "n_best": 2},
     ],
 )  # fmt: skip
 def test_options_refuse_nonsense(bad):
