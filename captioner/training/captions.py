@@ -1,0 +1,359 @@
+"""Training a captioner in three stages: the decoder on cached grids, encoder and decoder together, self-critical.
+
+Each stage starts from the best weights of the one before, keeps its own checkpoint and log, and can be stopped and started
+again at any time. The best weights on the dev photos, by CIDEr-D, become the saved model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import captioner.evaluation.coco_metrics as metrics
+from captioner.errors import DatasetError
+from captioner.evaluation.ptb import tokenize
+from captioner.models.compiling import compiled
+from captioner.models.decoder import Decoder, DecoderConfig
+from captioner.models.encoder import EncoderConfig, build_encoder
+from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model
+from captioner.models.search import SearchOptions, search
+from captioner.models.tokenizer import Tokenizer, join_words
+from captioner.training import imagenet_weights
+from captioner.training.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
+from captioner.training.caption_data import CaptionDataset, read_captions
+from captioner.training.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encoder_key
+from captioner.training.loop import CaptionTrainingModel, StageOptions, fit_stage, make_optimizer
+from captioner.training.self_critical import Sampler, SelfCriticalBatches
+
+STAGES = ("decoder", "finetune", "self_critical")
+
+
+@dataclass(frozen=True)
+class CaptionTrainingOptions:
+    """Everything that decides the result of a training, besides the data.
+
+    Attributes:
+        encoder: Name of the encoder.
+        image_size: Side of its input; None is its own.
+        cell: Recurrent cell of the decoder.
+        attention: ``multi_head`` or ``additive``.
+        min_count: How often a word must occur in the training captions to enter the vocabulary.
+        max_length: Most words of a caption in training.
+        frozen_blocks: Blocks of EfficientNet-Lite, from the input, that stay as they are; depthwise kernels always do.
+        samples: Captions sampled a photo in self-critical training.
+        mix: Weight of the self-critical loss; cross-entropy has the rest.
+        precision: ``bf16`` (where the CPU has it, about twice as fast) or ``f32``.
+        decoder: Settings of the first stage.
+        finetune: Settings of the second.
+        self_critical: Settings of the third.
+        search: How dev captions are searched.
+    """
+
+    encoder: str = "lite2"
+    image_size: int | None = None
+    cell: str = "lstm"
+    attention: str = "multi_head"
+    min_count: int = 5
+    max_length: int = 18
+    frozen_blocks: int = 4
+    samples: int = 5
+    mix: float = 0.9
+    precision: str = "bf16"
+    decoder: StageOptions = field(default_factory=lambda: StageOptions(epochs=12, batch_size=48))
+    finetune: StageOptions = field(
+        default_factory=lambda: StageOptions(
+            epochs=8, batch_size=24, learning_rate=4e-4, encoder_rate=0.25, class_weight=0.1, patience=8
+        )
+    )
+    self_critical: StageOptions = field(
+        default_factory=lambda: StageOptions(epochs=16, batch_size=48, captions=2, learning_rate=2e-4, patience=16)
+    )
+    search: SearchOptions = field(default_factory=SearchOptions)
+
+
+Progress = Callable[[str, int, int, int, int, float], None]
+
+
+class CaptionTraining:
+    """A training run in a folder.
+
+    Args:
+        data: Photos and captions.
+        output: Where checkpoints, caches, logs and the model go.
+        options: Settings.
+        progress: Called with (what, epoch, epochs, step, steps, loss).
+
+    Raises:
+        DatasetError: A split is missing.
+    """
+
+    def __init__(
+        self,
+        data: CaptionDataset,
+        output: str | Path,
+        options: CaptionTrainingOptions | None = None,
+        progress: Progress | None = None,
+    ):
+        self.data = data
+        self.output = Path(output)
+        self.options = options or CaptionTrainingOptions()
+        self.progress = progress
+        self.train_files = data.split("train")
+        self.dev_files = data.split("dev")
+        self._check_split()
+        self.tokenizer = Tokenizer.from_captions(
+            (text for file in self.train_files for text in data.captions[file]), self.options.min_count
+        )
+        self.table = TokenTable.build(
+            {file: data.captions[file] for file in self.train_files}, self.tokenizer, self.options.max_length
+        )
+        policy = "mixed_bfloat16" if self.options.precision == "bf16" else "float32"
+        keras.config.set_dtype_policy(policy)
+        keras.utils.set_random_seed(self.options.decoder.seed)
+        self.encoder = build_encoder(EncoderConfig(self.options.encoder, self.options.image_size), imagenet=True)
+        if self.options.encoder.startswith("lite"):
+            imagenet_weights.load_into(self.encoder, imagenet_weights.package_weights(self.options.encoder))
+        channels = self.encoder.output["grid"].shape[-1]
+        self.decoder = Decoder(
+            DecoderConfig(len(self.tokenizer), channels, cell=self.options.cell, attention=self.options.attention),
+            name="decoder",
+        )
+        self._encode = compiled(lambda images: self.encoder(images, training=False))
+        self._start = compiled(self.decoder.initial_state)
+        self._step = compiled(self.decoder.step)
+        self._references = {f: [tokenize(text) for text in data.captions[f]] for f in self.dev_files}
+        self._cider = metrics.CiderD(self._references)
+
+    def run(self, stages: Sequence[str] = STAGES) -> dict:
+        """Runs stages in order, each from the best weights of the one before.
+
+        Args:
+            stages: Some of ``decoder``, ``finetune``, ``self_critical``.
+
+        Returns:
+            Stage name to the record of `captioner.training.loop.fit_stage`.
+        """
+        records = {}
+        for stage in stages:
+            before = STAGES.index(stage) - 1
+            if before >= 0:
+                self.load(self.output / STAGES[before])
+            records[stage] = getattr(self, f"_run_{stage}")()
+        return records
+
+    def load(self, folder: str | Path) -> SavedModel:
+        """Puts the weights of a model folder into encoder and decoder.
+
+        Raises:
+            DatasetError: The folder's vocabulary is not that of the data.
+        """
+        saved = read_model(folder)
+        if Tokenizer.from_json(saved.texts["tokenizer.json"]).words != self.tokenizer.words:
+            raise DatasetError(f"{folder}: was trained with another vocabulary than {self.data.folder} gives")
+        load_weights(self.encoder, saved.part("encoder"), str(folder))
+        load_weights(self.decoder, saved.part("decoder"), str(folder))
+        return saved
+
+    def features(self, files: Sequence[str], view: View = PLAIN, outputs: Sequence[str] = ("grid",)) -> Features:
+        """Cached outputs of the encoder as it is now."""
+        return cached_features(
+            self.output / "features",
+            files,
+            [self.data.images[file] for file in files],
+            self._encode,
+            key=encoder_key(named_weights(self.encoder, "encoder").items()),
+            image_size=self.encoder.image_size,
+            outputs=outputs,
+            view=view,
+            progress=self.progress and (lambda done, total: self.progress(f"features ({view.name})", 1, 1, done, total, 0.0)),
+        )
+
+    def evaluate(self, features: Features) -> dict:
+        """Scores of the captions of dev photos: ``cider_d`` x 100, ``bleu_4`` x 100, ``words``, ``distinct``."""
+        captions = self.caption(features)
+        candidates = {file: tokenize(join_words(words)) for file, words in captions.items()}
+        files = list(candidates)
+        bleu = metrics.bleu({file: self._references[file] for file in files}, candidates)
+        return {
+            "cider_d": 100 * float(self._cider.score(files, candidates.values()).mean()),
+            "bleu_4": 100 * float(bleu[0][3]),
+            "words": float(np.mean([len(tokens) for tokens in candidates.values()])),
+            "distinct": len({" ".join(tokens) for tokens in candidates.values()}),
+            "vocabulary": len({token for tokens in candidates.values() for token in tokens}),
+        }
+
+    def caption(self, features: Features, options: SearchOptions | None = None) -> dict[str, list[str]]:
+        """Words of the best caption of every photo."""
+        special = self.tokenizer
+        captions = {}
+        for start in range(0, len(features.files), 100):
+            files = features.files[start : start + 100]
+            grid = features.arrays["grid"][features.rows[start : start + 100]].astype(np.float32)
+            found = search(
+                self._numpy_step,
+                *self._start(grid),
+                options or self.options.search,
+                start=special.start,
+                end=special.end,
+                forbidden=(special.pad, special.start, special.unknown),
+            )
+            captions.update((file, special.decode(best[0].tokens)) for file, best in zip(files, found, strict=True))
+        return captions
+
+    def _run_decoder(self) -> dict:
+        self.encoder.trainable = False
+        train = [self.features(self.train_files, view) for view in (PLAIN, FLIPPED)]
+        self._warn(train[0])
+        batches = CachedBatches(train[0].files, [_lookup(f) for f in train], self.table, **self._batching("decoder"))
+        return self._fit("decoder", None, batches, self.features(self.dev_files))
+
+    def _run_finetune(self) -> dict:
+        scores = self.features(self.train_files, outputs=("class_scores",))
+        self._warn(scores)
+        lookup, array = _lookup(scores, "class_scores")
+        freeze(self.encoder, self.options.frozen_blocks)
+        batches = PhotoBatches(
+            scores.files,
+            self.data.images,
+            self.table,
+            image_size=self.encoder.image_size,
+            class_scores={file: array[row] for file, row in lookup.items()},
+            augment=augment_photo,
+            **self._batching("finetune"),
+        )
+        return self._fit("finetune", self.encoder, batches, None)
+
+    def _run_self_critical(self) -> dict:
+        self.encoder.trainable = False
+        train = [self.features(self.train_files, view) for view in (PLAIN, FLIPPED)]
+        sampler = Sampler(self.decoder, self.tokenizer, self.options.samples, self.options.max_length)
+        batches = SelfCriticalBatches(
+            train[0].files,
+            [_lookup(f) for f in train],
+            self.table,
+            references=self.data.captions,
+            tokenizer=self.tokenizer,
+            sampler=sampler,
+            mix=self.options.mix,
+            **self._batching("self_critical"),
+        )
+        return self._fit("self_critical", None, batches, self.features(self.dev_files))
+
+    def _fit(self, stage: str, encoder, batches, dev: Features | None) -> dict:
+        options: StageOptions = getattr(self.options, stage)
+        model = CaptionTrainingModel(self.decoder, encoder, options)
+        slow = encoder.trainable_variables if encoder else ()
+        model.compile(make_optimizer(options, len(batches(0)), slow), jit_compile=False)
+        started = time.strftime("%Y-%m-%d")
+
+        def evaluate():
+            return self.evaluate(dev or self._uncached_dev())
+
+        def on_best():
+            self.export(self.output / stage, {"stage": stage, "date": started})
+
+        settings = {
+            "options": asdict(replace(self.options, **{other: None for other in STAGES if other != stage})),
+            "data": hashlib.sha256(json.dumps(sorted(self.data.captions.items())).encode()).hexdigest(),
+        }
+        return fit_stage(
+            model, batches, evaluate, name=stage, options=options, folder=self.output, settings=settings,
+            on_best=on_best, progress=self.progress,
+        )  # fmt: skip
+
+    def export(self, folder: Path, metadata: dict) -> None:
+        """Writes the current weights as a model folder."""
+        save_model(
+            folder,
+            kind="captioner",
+            config={"encoder": self.encoder.config.to_dict(), "decoder": self.decoder.config.to_dict()},
+            weights={**named_weights(self.encoder, "encoder"), **named_weights(self.decoder, "decoder")},
+            texts={"tokenizer.json": self.tokenizer.to_json()},
+            metadata={
+                **metadata,
+                "data": self.data.folder.name,
+                "train_photos": len(self.train_files),
+                "options": asdict(self.options),
+                "versions": {"python": platform.python_version(), "keras": keras.__version__},
+            },
+            card=f"# {folder.name}\n\nA captioner trained on {len(self.train_files)} photos; see metadata.json.\n",
+        )
+
+    def _numpy_step(self, tokens, state, memory):
+        logits, state, attention = self._step(tokens, state, memory)
+        return np.asarray(logits), [np.asarray(part) for part in state], np.asarray(attention)
+
+    def _uncached_dev(self) -> Features:
+        """Dev grids of an encoder that changes every epoch: computed anew and not kept."""
+        from captioner.training.feature_cache import encode_photos
+
+        return encode_photos(
+            self.dev_files, [self.data.images[file] for file in self.dev_files], self._encode, self.encoder.image_size
+        )
+
+    def _batching(self, stage: str) -> dict:
+        options: StageOptions = getattr(self.options, stage)
+        return {
+            "batch_size": options.batch_size,
+            "captions": options.captions,
+            "label_smoothing": options.label_smoothing,
+            "seed": options.seed,
+        }
+
+    def _check_split(self) -> None:
+        both = set(self.train_files) & set(self.dev_files)
+        if both:
+            raise DatasetError(f"{self.data.folder}: {len(both)} photos are in train and dev, for example {min(both)}")
+
+    def _warn(self, features: Features) -> None:
+        if features.failures:
+            print(f"{len(features.failures)} photos cannot be read and are left out: {next(iter(features.failures.values()))}")
+
+
+def _lookup(features: Features, output: str = "grid") -> tuple[dict[str, int], np.ndarray]:
+    return dict(zip(features.files, features.rows.tolist(), strict=True)), features.arrays[output]
+
+
+def freeze(encoder: keras.Model, blocks: int) -> None:
+    """Lets only the deep half of an EfficientNet-Lite learn.
+
+    The first blocks, which see edges and colours, and all depthwise kernels (0.2 of 6 million weights) stay as they are:
+    their gradients take most of the time of a step and bring next to nothing.
+    """
+    encoder.trainable = True
+    for layer in encoder.layers:
+        number = layer.name.split("_")[1] if layer.name.startswith("blocks_") else ""
+        early = layer.name == "conv_stem" or (number.isdigit() and int(number) < blocks)
+        if early or layer.name.endswith("depthwise_conv"):
+            layer.trainable = False
+
+
+def train_captions(
+    data: str | Path,
+    output: str | Path,
+    options: CaptionTrainingOptions | None = None,
+    *,
+    stages: Sequence[str] = STAGES,
+    progress: Progress | None = None,
+) -> dict:
+    """Trains a captioner on a folder of photos and captions; see `CaptionTraining`.
+
+    Args:
+        data: Folder in one of the layouts of `captioner.training.caption_data.read_captions`.
+        output: Folder for everything; a second call goes on where the first was stopped.
+        options: Settings; by default those of the shipped model.
+        stages: Which stages to run.
+        progress: Called with (what, epoch, epochs, step, steps, loss).
+
+    Returns:
+        Stage name to its record.
+    """
+    return CaptionTraining(read_captions(data), output, options, progress).run(stages)

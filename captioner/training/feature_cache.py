@@ -1,0 +1,199 @@
+"""Encoder outputs of many images, kept on disk as float16 arrays so that every later epoch reads instead of computing.
+
+A cache belongs to one encoder (its weights' hash), one list of files (path, size, time of change) and one view; when any
+of them changes, another cache is built. It is filled in order, and how far it got is written down only after the
+data are on the disk, so a killed run goes on where it was and never trusts a row that was not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from captioner.errors import DatasetError, ImageReadError
+from captioner.media.images import read_image
+from captioner.outputs.atomic import write_atomic
+
+_FLUSH_EVERY = 16
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to look at a photo, applied after it is squashed to a square.
+
+    Attributes:
+        name: Part of the cache's key and of its file name.
+        flip: Whether left and right change places.
+        crop: Share of the side that is cut off, 0 is none; see ``corner``.
+        corner: Where the crop lies: (down, right), each 0..1.
+    """
+
+    name: str = "plain"
+    flip: bool = False
+    crop: float = 0.0
+    corner: tuple[float, float] = (0.5, 0.5)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Image (S, S, 3) uint8 to the same shape."""
+        if self.crop:
+            import cv2
+
+            side = image.shape[0]
+            cut = round(side * self.crop)
+            top, left = (round(cut * share) for share in self.corner)
+            image = image[top : top + side - cut, left : left + side - cut]
+            image = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+        return np.ascontiguousarray(image[:, ::-1]) if self.flip else image
+
+
+PLAIN = View()
+FLIPPED = View("flipped", flip=True)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached encoder outputs, row i belonging to ``files[i]``.
+
+    Attributes:
+        files: The photos that could be read.
+        arrays: Output name to float16 memory map: ``grid`` (N, positions, C), ``pooled`` (N, C), ``class_scores`` (N, 1000).
+        rows: Row in the arrays of every file.
+        failures: The photos that could not be read, with the reason.
+    """
+
+    files: tuple[str, ...]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+    rows: np.ndarray = field(repr=False)
+    failures: dict[str, str]
+
+
+def encoder_key(weights: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Hash of an encoder's weights."""
+    digest = hashlib.sha256()
+    for name, value in weights:
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value))
+    return digest.hexdigest()[:16]
+
+
+def cached_features(
+    folder: str | Path,
+    files: Sequence[str],
+    paths: Sequence[Path],
+    encode: Callable[[np.ndarray], dict[str, np.ndarray]],
+    *,
+    key: str,
+    image_size: int,
+    outputs: Sequence[str] = ("grid",),
+    view: View = PLAIN,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Features:
+    """Encoder outputs of photos, from the cache where they are there.
+
+    Args:
+        folder: Where caches lie.
+        files: Names of the photos.
+        paths: Their paths.
+        encode: Images (N, S, S, 3) uint8 to a dict of arrays.
+        key: From `encoder_key`.
+        image_size: S.
+        outputs: Which of the encoder's outputs to keep.
+        view: How to look at the photos.
+        batch_size: Photos per call of ``encode``; the last batch is padded, so ``encode`` always sees this many.
+        progress: Called with (done, total).
+
+    Raises:
+        DatasetError: No photo can be read.
+        CaptionerError: The disk is full or not writable.
+    """
+    identity = hashlib.sha256(f"{key} {image_size} {view} {sorted(outputs)}".encode())
+    for path in paths:
+        stat = path.stat()
+        identity.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    home = Path(folder) / f"{view.name}-{identity.hexdigest()[:20]}"
+    state = _read_state(home, outputs, len(paths))
+    arrays = {name: np.load(home / f"{name}.npy", mmap_mode="r+") for name in outputs} if state["done"] else {}
+    with ThreadPoolExecutor(2) as pool:
+        starts = range(state["done"], len(paths), batch_size)
+        batches = pool.map(lambda start: _read_batch(paths[start : start + batch_size], image_size, view), starts)
+        for number, (start, (images, errors)) in enumerate(zip(starts, batches, strict=True)):
+            count = len(errors)
+            encoded = encode(np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), np.uint8)]))
+            for name in outputs:
+                values = np.asarray(encoded[name])[:count]
+                if values.ndim == 4:
+                    values = values.reshape(count, -1, values.shape[-1])
+                if name not in arrays:
+                    home.mkdir(parents=True, exist_ok=True)
+                    arrays[name] = np.lib.format.open_memmap(
+                        home / f"{name}.npy", "w+", np.float16, (len(paths), *values.shape[1:])
+                    )
+                arrays[name][start : start + count] = values
+            state["failures"].update({files[start + i]: reason for i, reason in enumerate(errors) if reason})
+            state["done"] = start + count
+            if number % _FLUSH_EVERY == _FLUSH_EVERY - 1 or state["done"] == len(paths):
+                for array in arrays.values():
+                    array.flush()
+                write_atomic(home / "state.json", json.dumps(state))
+            if progress:
+                progress(state["done"], len(paths))
+    kept = [row for row, file in enumerate(files) if file not in state["failures"]]
+    if not kept:
+        raise DatasetError(f"none of the {len(files)} photos can be read, for example: {next(iter(state['failures'].values()))}")
+    return Features(
+        files=tuple(files[row] for row in kept),
+        arrays={name: np.load(home / f"{name}.npy", mmap_mode="r") for name in outputs},
+        rows=np.array(kept),
+        failures=state["failures"],
+    )
+
+
+def _read_state(home: Path, outputs: Sequence[str], total: int) -> dict:
+    """How far a cache got; from the beginning where anything about it is doubtful."""
+    fresh = {"done": 0, "failures": {}}
+    try:
+        state = json.loads((home / "state.json").read_text())
+        shapes = [np.load(home / f"{name}.npy", mmap_mode="r").shape for name in outputs]
+    except (OSError, ValueError):
+        return fresh
+    intact = 0 <= state.get("done", -1) <= total and all(shape[0] == total for shape in shapes)
+    return state if intact else fresh
+
+
+def _read_batch(paths, image_size: int, view: View):
+    """Images (N, S, S, 3), black where unreadable, and per image None or the reason."""
+    images = np.zeros((len(paths), image_size, image_size, 3), np.uint8)
+    errors: list[str | None] = [None] * len(paths)
+    for i, path in enumerate(paths):
+        try:
+            images[i] = view.apply(read_image(path, size=image_size))
+        except ImageReadError as error:
+            errors[i] = str(error)
+    return images, errors
+
+
+def encode_photos(
+    files: Sequence[str],
+    paths: Sequence[Path],
+    encode: Callable[[np.ndarray], dict[str, np.ndarray]],
+    image_size: int,
+    batch_size: int = 32,
+) -> Features:
+    """Grids of photos in memory, for an encoder that is about to change; see `cached_features`."""
+    grids, failures = [], {}
+    for start in range(0, len(files), batch_size):
+        images, errors = _read_batch(paths[start : start + batch_size], image_size, PLAIN)
+        count = len(errors)
+        padded = np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), np.uint8)])
+        grid = np.asarray(encode(padded)["grid"])[:count]
+        grids.append(grid.reshape(count, -1, grid.shape[-1]).astype(np.float16))
+        failures.update({files[start + i]: reason for i, reason in enumerate(errors) if reason})
+    kept = [row for row, file in enumerate(files) if file not in failures]
+    return Features(tuple(files[row] for row in kept), {"grid": np.concatenate(grids)}, np.array(kept), failures)
