@@ -153,6 +153,18 @@ def test_early_stop_and_leaving_images():
     assert model.rows[-1] < 60 and sorted(model.rows[1:], reverse=True) == model.rows[1:]
 
 
+def test_the_search_goes_on_while_a_longer_caption_can_still_win():
+    def step(tokens, state, memory):
+        """Ends after the first word with probability 1/2, otherwise surely after the sixth."""
+        words = state[0][:, 0]
+        end = np.select([words == 1, words == 6], [0.5, 1.0], 0.0)
+        with np.errstate(divide="ignore"):
+            return np.log(np.stack([end, 1 - end], axis=1)), (state[0] + 1,), np.ones((len(tokens), 1))
+
+    found = search(step, (np.zeros((1, 1)),), (), SearchOptions(beam_size=2), start=0, end=0)[0][0]
+    assert found.tokens == (1,) * 6 and found.score == pytest.approx(math.log(0.5) / 7**0.8)
+
+
 def test_words_have_their_own_logprobs_and_attention():
     model = TinyModel(11)
     for image, found in enumerate(run(model, range(4), SearchOptions(n_best=3, max_length=6))):
