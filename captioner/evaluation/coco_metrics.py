@@ -57,9 +57,9 @@ def bleu_statistics(
     for key, candidate in candidates.items():
         most = Counter()
         for reference in references[key]:
-            most |= _ngram_counts(reference)
+            most |= Counter(_ngrams(reference))
         matched, length = [0] * MAX_N, len(candidate)
-        for ngram, count in _ngram_counts(candidate).items():
+        for ngram, count in Counter(_ngrams(candidate)).items():
             matched[len(ngram) - 1] += min(count, most[ngram])
         closest = min((abs(len(reference) - length), len(reference)) for reference in references[key])[1]
         rows.append([*matched, *(max(0, length - n) for n in range(MAX_N)), length, closest])
@@ -162,11 +162,13 @@ class CiderD:
         corpus = references if idf_from is None else idf_from
         if not references or not corpus:
             raise ValueError("CIDEr-D needs the references of at least one image")
-        self._rarest = math.log(len(corpus))
         frequencies = Counter()
         for captions in corpus.values():
             frequencies.update({ngram for caption in captions for ngram in _ngrams(caption)})
-        self._idf = {ngram: self._rarest - math.log(count) for ngram, count in frequencies.items()}
+        # N-grams have numbers, so that each is stored once, however many images hold it.
+        self._number = {ngram: number for number, ngram in enumerate(frequencies)}
+        self._rarest = math.log(len(corpus))
+        self._idf = [self._rarest - math.log(count) for count in frequencies.values()]
         self._images = {key: self._analyse(key, captions) for key, captions in references.items()}
 
     def score(self, keys: Iterable[Hashable], candidates: Iterable[Tokens]) -> np.ndarray:
@@ -184,38 +186,42 @@ class CiderD:
         """
         return np.array([self._score(*pair) for pair in zip(keys, candidates, strict=True)], np.float64)
 
-    def _analyse(self, key: Hashable, captions: Sequence[Tokens]) -> tuple[list[int], dict]:
-        """Bigrams of every reference, and per n-gram what a match with each reference that holds it is worth."""
+    def _analyse(self, key: Hashable, captions: Sequence[Tokens]) -> tuple[list[int], dict[int, tuple]]:
+        """Bigrams of every reference, and by n-gram what a match with each reference that holds it is worth."""
         if not captions:
             raise ValueError(f"image {key!r} has no reference")
         bigrams, matches = [], {}
-        for number, caption in enumerate(captions):
-            counts = _ngram_counts(caption)
+        for reference, caption in enumerate(captions):
+            counts = Counter(_ngrams(caption))
             norms = self._norms(counts)
             bigrams.append(max(0, len(caption) - 1))
             for ngram, count in counts.items():
-                weight = self._idf.get(ngram, self._rarest) ** 2
-                if weight:
-                    worth = weight * count / norms[len(ngram) - 1]
-                    matches[ngram] = (*matches.get(ngram, ()), (number, count, worth))
+                number = self._number.setdefault(ngram, len(self._idf))
+                if number == len(self._idf):
+                    self._idf.append(self._rarest)
+                if self._idf[number]:
+                    worth = self._idf[number] ** 2 * count / norms[len(ngram) - 1]
+                    matches[number] = (*matches.get(number, ()), (reference, count, worth))
         return bigrams, matches
 
     def _norms(self, counts: Mapping[tuple, int]) -> list[float]:
         """Euclidean length of the tf-idf vector for n = 1..4."""
         squares = [0.0] * MAX_N
         for ngram, count in counts.items():
-            squares[len(ngram) - 1] += (count * self._idf.get(ngram, self._rarest)) ** 2
+            number = self._number.get(ngram)
+            idf = self._rarest if number is None else self._idf[number]
+            squares[len(ngram) - 1] += (count * idf) ** 2
         return [math.sqrt(square) for square in squares]
 
     def _score(self, key: Hashable, candidate: Tokens) -> float:
         bigrams, matches = self._images[key]
-        counts = _ngram_counts(candidate)
+        counts = Counter(_ngrams(candidate))
         norms = self._norms(counts)
         similarity = [0.0] * len(bigrams)
         for ngram, count in counts.items():
-            for number, reference_count, worth in matches.get(ngram, ()):
-                similarity[number] += min(count, reference_count) * worth / norms[len(ngram) - 1]
-        # coco-caption measures the difference of lengths in bigrams; it differs from that in words for 0 or 1 word.
+            for reference, reference_count, worth in matches.get(self._number.get(ngram), ()):
+                similarity[reference] += min(count, reference_count) * worth / norms[len(ngram) - 1]
+        # coco-caption measures lengths in bigrams, which are one fewer than the words unless there is no word.
         own = max(0, len(candidate) - 1)
         total = sum(
             value * math.exp(-((own - other) ** 2) / (2 * CIDER_SIGMA**2))
@@ -226,15 +232,11 @@ class CiderD:
 
 def _ngrams(tokens: Tokens) -> list[tuple]:
     """All n-grams for n = 1..4, with repetitions."""
-    tokens = tuple(tokens)
+    tokens = tuple(tokens.tolist() if isinstance(tokens, np.ndarray) else tokens)
     ngrams = []
     for n in range(1, MAX_N + 1):
         ngrams += zip(*(tokens[offset:] for offset in range(n)), strict=False)
     return ngrams
-
-
-def _ngram_counts(tokens: Tokens) -> Counter:
-    return Counter(_ngrams(tokens))
 
 
 def _common(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
