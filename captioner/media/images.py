@@ -14,6 +14,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from captioner.errors import ImageReadError
+from captioner.media.image_formats import format_of, lacks_end, what_instead, without_metadata
+from captioner.outputs.names import printable
 
 MAX_PIXELS = 100_000_000
 """Default limit on width x height, checked from the header before anything is decoded."""
@@ -31,13 +33,14 @@ REDUCING_GAP = 3.0
 """Images more than this many times the target are first averaged in whole-pixel boxes, which is much faster."""
 
 IMAGE_EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .bmp .dib .tif .tiff .jp2 .j2k .avif .pbm .pgm .ppm .pnm .qoi".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
+    | {".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm", ".qoi"}
 )
 """Extensions, in lower case, of the files that a folder scan takes for images."""
 
 # Only these are tried: formats that start other programs (EPS), hold no picture of their own or are recognised by
-# guesswork (TGA) stay out. Pillow's plugin classes are called directly: `Image.open` would add a pixel limit of its own,
-# which is global to the process and can only be changed for all threads at once.
+# guesswork (TGA) stay out. Pillow's plugin classes are called directly: `Image.open` would add a pixel limit of its
+# own, which is global to the process and can only be changed for all threads at once.
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
     "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
@@ -99,14 +102,12 @@ def read_image(source: Any, *, size: int | None = None, max_pixels: int = MAX_PI
     elif hasattr(source, "read"):
         image = _decode(_read_stream(source, name), name, size, max_pixels)
     elif hasattr(source, "__array__"):
-        image = _from_array(np.asarray(source), name, max_pixels)
+        image = _squashed(_from_array(np.asarray(source), name, max_pixels), size)
     else:
         raise ImageReadError(
             f"{name}: cannot be read as an image; give a path, bytes, a binary file, a PIL image or an array",
             kind="not_an_image",
         )
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), RESIZE_FILTER, reducing_gap=REDUCING_GAP)
     return np.array(image)
 
 
@@ -121,7 +122,7 @@ def name_of(source: Any) -> str:
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         text = os.fsdecode(text) if isinstance(text, bytes) else text
-        return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text) or "''"
+        return printable(text) or "''"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"<{len(source)} bytes>"
     if isinstance(source, Image.Image):
@@ -161,11 +162,8 @@ def _read_file(source: str | os.PathLike, name: str) -> bytes:
 
 def _read_stream(source: BinaryIO, name: str) -> bytes:
     try:
-        if source.seekable():
+        if getattr(source, "seekable", bool)():  # a network stream is read from where it stands
             source.seek(0)
-    except (AttributeError, OSError):
-        pass  # a network stream: read from where it stands
-    try:
         data = source.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: closed
         raise ImageReadError(f"{name}: cannot be read ({error})", kind="missing") from error
@@ -179,22 +177,25 @@ def _read_stream(source: BinaryIO, name: str) -> bytes:
 def _decode(data: bytes, name: str, size: int | None, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageReadError(f"{name}: is empty (0 bytes)", kind="empty")
-    kind = _format_of(data)
+    kind = format_of(data)
     if kind is None:
-        raise ImageReadError(f"{name}: {_what_instead(data)}", kind="not_an_image")
+        raise ImageReadError(f"{name}: {what_instead(data)}", kind="not_an_image")
     module, plugin = _PLUGINS[kind]
+    data = without_metadata(data) if kind == "PNG" else data
     try:
         # Pillow's parsers raise nearly every kind of exception on damaged files, so nothing narrower would do here.
         image = getattr(importlib.import_module(module), plugin)(io.BytesIO(data))
     except Exception as error:
         raise ImageReadError(f"{name}: {kind} file, truncated or damaged ({error})", kind="truncated") from error
     _check_pixels(image.size, max_pixels, name)
-    if _lacks_end(data, kind):
+    if lacks_end(data, kind):
         raise ImageReadError(f"{name}: {kind} file, truncated: its end is missing", kind="truncated")
+    drafted = None
     if size is not None:
         # The decoder itself averages 2 x 2, 4 x 4 or 8 x 8 pixels, while at least twice the target is left to filter.
-        image.draft(None, (2 * size, 2 * size))
-    return _upright_rgb(image, name, size)
+        drafted = image.draft(None, (2 * size, 2 * size))
+    # The last averages may reach beyond the photo: the box says where it ends.
+    return _upright_rgb(image, name, size, box=drafted[1] if drafted else None)
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
@@ -207,13 +208,13 @@ def _check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
         )
 
 
-def _upright_rgb(image: Image.Image, name: str, size: int | None) -> Image.Image:
+def _upright_rgb(image: Image.Image, name: str, size: int | None, box: tuple | None = None) -> Image.Image:
     """Decode a lazily opened image; the given object itself keeps its mode and size."""
     try:
         image.load()
         # Only after loading: TIFF turns itself while it loads and forgets its orientation then.
         transpose = _TRANSPOSE.get(_orientation(image))
-        rgb = _to_rgb(image)
+        rgb = _squashed(_to_rgb(image), size, box)  # before it is turned: a square is a square either way
         return rgb.transpose(transpose) if transpose is not None else rgb
     except MemoryError as error:
         raise ImageReadError(f"{name}: not enough memory to decode it", kind="too_large") from error
@@ -221,6 +222,12 @@ def _upright_rgb(image: Image.Image, name: str, size: int | None) -> Image.Image
         raise ImageReadError(
             f"{name}: {image.format or 'image'} data truncated or damaged ({error})", kind="truncated"
         ) from error
+
+
+def _squashed(rgb: Image.Image, size: int | None, box: tuple | None = None) -> Image.Image:
+    if size is None or rgb.size == (size, size):
+        return rgb
+    return rgb.resize((size, size), RESIZE_FILTER, box=box, reducing_gap=REDUCING_GAP)
 
 
 def _orientation(image: Image.Image) -> int | None:
@@ -293,121 +300,3 @@ def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))
-
-
-def _format_of(data: bytes) -> str | None:
-    """Key of `_PLUGINS` by the first bytes, or None."""
-    if data[:3] == b"\xff\xd8\xff"[: len(data)]:
-        return "JPEG"
-    if data[:8] == b"\x89PNG\r\n\x1a\n"[: len(data)]:
-        return "PNG"
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP"[: max(0, len(data) - 8)]:
-        return "WebP"
-    if data[:2] == b"BM" and data[6:10] in (b"\0\0\0\0", b""):
-        return "BMP"
-    if data[:8] == b"\0\0\0\x0cjP  " or data[:4] == b"\xff\x4f\xff\x51":
-        return "JPEG 2000"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
-        return "AVIF"
-    if data[:1] == b"P" and data[1:2] in b"123456f" and data[2:3].isspace():
-        return "PNM"
-    if data[:4] == b"qoif":
-        return "QOI"
-    return None
-
-
-def _what_instead(data: bytes) -> str:
-    """Best guess at what a file that is no image is, and the remedy."""
-    head = data[:1024].lstrip().lower()
-    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
-        return "is a HEIC photo, which cannot be decoded here; convert it to JPEG"
-    if data[4:8] == b"ftyp" or data[:4] == b"RIFF" or data[:4] == b"\x1aE\xdf\xa3":
-        return "is a video or a sound file, not an image; use the video command for videos"
-    if head.startswith(b"%pdf"):
-        return "is a PDF file, not an image; export its pages as PNG"
-    if b"<svg" in head:
-        return "is an SVG drawing, not an image of pixels; export it as PNG"
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not an image; perhaps a download went wrong"
-    return "is not an image in a known format (JPEG, PNG, GIF, WebP, BMP, TIFF, JPEG 2000, AVIF, PNM, QOI)"
-
-
-def _lacks_end(data: bytes, kind: str) -> bool:
-    """Whether the mark that ends the file is missing: decoders accept some files that lost only their last bytes."""
-    if kind == "JPEG":
-        return _jpeg_lacks_end(data)
-    if kind == "PNG":
-        return _png_lacks_end(data)
-    if kind == "GIF":
-        return _gif_lacks_end(data)
-    if kind == "WebP":
-        return len(data) < 8 + int.from_bytes(data[4:8], "little")
-    if kind == "AVIF" or (kind == "JPEG 2000" and data[:1] == b"\0"):
-        return _boxes_lack_end(data)
-    if kind == "JPEG 2000":
-        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
-    return False
-
-
-def _jpeg_lacks_end(data: bytes) -> bool:
-    """An embedded thumbnail has an end mark too, so only what follows the start of scan counts."""
-    position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF or data[position + 1] == 0xFF:
-            position += 1
-        elif data[position + 1] == 0xDA:
-            return data.find(b"\xff\xd9", position) < 0
-        elif data[position + 1] == 0x01 or 0xD0 <= data[position + 1] <= 0xD8:
-            position += 2  # markers without content
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return True
-
-
-def _png_lacks_end(data: bytes) -> bool:
-    position = 8
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] == b"IEND":
-            return False
-        position += 12 + length
-    return True
-
-
-def _gif_lacks_end(data: bytes) -> bool:
-    position = 13 + _colour_table_bytes(data[10])
-    while position < len(data):
-        mark = data[position]
-        if mark == 0x3B:
-            return False
-        if mark == 0x21:
-            position += 2
-        elif mark == 0x2C and position + 10 <= len(data):
-            position += 11 + _colour_table_bytes(data[position + 9])
-        else:
-            position += 1  # bytes between blocks, which decoders skip
-            continue
-        while position < len(data) and data[position]:
-            position += 1 + data[position]
-        position += 1
-    return True
-
-
-def _colour_table_bytes(flags: int) -> int:
-    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _boxes_lack_end(data: bytes) -> bool:
-    position = 0
-    while position + 8 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        if length == 1:
-            length = int.from_bytes(data[position + 8 : position + 16], "big")
-        if length < 8:  # 0: the box reaches to the end of the file
-            return data[position + 4 : position + 8] == b"jp2c" and not data.endswith(b"\xff\xd9")
-        position += length
-    return position > len(data)

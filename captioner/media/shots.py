@@ -23,8 +23,8 @@ class ShotDetector:
     """Finds cuts with ``scenedetect``'s adaptive detector, fed frame by frame.
 
     The detector compares the change at each frame, in hue, saturation and lightness, with the changes around it, so
-    that fast motion is not taken for a row of cuts. Frames should come at 10 to 30 a second: farther apart, motion looks
-    like cuts. Memory is constant but for the list of cuts.
+    that fast motion is not taken for a row of cuts. Frames should come at 10 to 30 a second: farther apart, motion
+    looks like cuts. Memory is constant but for the list of cuts.
 
     Args:
         shortest: Seconds that a shot lasts at least.
