@@ -125,12 +125,18 @@ class TwoRateAdamW(keras.optimizers.AdamW):
 
     def __init__(self, *args, slow: Iterable = (), factor: float = 1.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self._slow = {variable.path for variable in slow}
+        self._slow_variables = list(slow)
         self._factor = factor
+
+    def build(self, variables):
+        """Creates the slots and notes which variables are slow."""
+        super().build(variables)
+        self._slow = {self._get_variable_index(variable) for variable in self._slow_variables}
 
     def update_step(self, gradient, variable, learning_rate):
         """One AdamW step."""
-        rate = learning_rate * self._factor if variable.path in self._slow else learning_rate
+        slow = self._get_variable_index(variable) in self._slow
+        rate = learning_rate * self._factor if slow else learning_rate
         super().update_step(gradient, variable, rate)
 
 
