@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from captioner.errors import CaptionerError
@@ -49,14 +51,31 @@ def write_atomic(path: str | os.PathLike, data: str | bytes) -> None:
             file-size limit), ``permission``, ``not_a_folder``, ``not_a_file``, ``name_too_long`` or ``write``.
     """
     content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    with replacing(path) as temporary, open(temporary, "r+b") as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary file that takes the place of ``path`` when the block ends without an error; see `write_atomic`.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        The temporary file, which exists and is empty.
+
+    Raises:
+        CaptionerError: As `write_atomic`.
+    """
     target = Path(os.path.realpath(path))
     temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
+            open(temporary, "xb").close()
+            yield temporary
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:

@@ -1,0 +1,252 @@
+"""A search index over captions and labels: SQLite's full-text search (FTS5), made from ``results.jsonl``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.errors import CaptionerError
+from captioner.outputs.atomic import replacing, write_error
+from captioner.outputs.names import encodable, printable
+from captioner.outputs.records import Record, read_json_lines
+
+RESULTS_NAME = "results.jsonl"
+INDEX_NAME = "index.sqlite"
+
+_FORMAT = 1
+_WORD = re.compile(r"[^\W_]+")
+# Words that nearly every caption has; they do not tell one from another.
+_STOP_WORDS = frozenset(
+    _WORD.findall(
+        "a an and are as at be being by for from has have he her his in into is it its of on or over she some that the "
+        "their there they this to up was were while who with"
+    )
+)
+# Plurals that stemming cannot see.
+_IRREGULAR = [
+    {"man", "men"},
+    {"woman", "women"},
+    {"child", "children"},
+    {"person", "people"},
+    {"foot", "feet"},
+    {"tooth", "teeth"},
+    {"mouse", "mice"},
+    {"goose", "geese"},
+    {"knife", "knives"},
+    {"leaf", "leaves"},
+    {"wolf", "wolves"},
+    {"calf", "calves"},
+]
+_SHORTEST_PREFIX = 3
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A photo, or a stretch of a video, that a search found.
+
+    Attributes:
+        file: Its name, as in the results.
+        start: Seconds from the start of the video; None for a photo.
+        end: Seconds from the start of the video; None for a photo.
+        caption: What it shows.
+        rank: 1 for the best hit, 2 for the next.
+    """
+
+    file: str
+    start: float | None
+    end: float | None
+    caption: str
+    rank: int
+
+    def to_dict(self) -> dict:
+        """``{"file", "start", "end", "caption", "rank"}``."""
+        return {"file": self.file, "start": self.start, "end": self.end, "caption": self.caption, "rank": self.rank}
+
+
+def build_index(results: str | os.PathLike, index: str | os.PathLike) -> int:
+    """Makes the index of a run; an old one stays in use until the new one is whole.
+
+    Args:
+        results: ``results.jsonl`` of a run over videos, or JSON lines of photos' captions.
+        index: The SQLite file to write.
+
+    Returns:
+        How many segments and photos it holds.
+
+    Raises:
+        CaptionerError: The results are missing or damaged, or the index cannot be written.
+    """
+    state = _state(results)
+    with replacing(index) as temporary:
+        try:
+            with contextlib.closing(sqlite3.connect(temporary)) as connection:
+                connection.execute("PRAGMA journal_mode = OFF")
+                connection.execute("PRAGMA synchronous = OFF")
+                return _fill(connection, read_json_lines(results), state)
+        except sqlite3.Error as error:
+            if error.sqlite_errorname == "SQLITE_FULL":
+                raise write_error(index, OSError(errno.ENOSPC, str(error))) from error
+            raise write_error(index, OSError(errno.EIO, str(error))) from error
+
+
+def search_index(index: str | os.PathLike, words: str, limit: int = 20) -> list[Hit]:
+    """Finds segments and photos by words, best first.
+
+    Words are compared by their stems ("dogs running" finds "a dog runs"), without regard to case and accents; small
+    words such as "on" and "a" are ignored. First come the hits that have all the words, then those that have all as
+    beginnings of words ("snowb" finds "snowboarder"), then those that have some; within each by BM25.
+
+    Args:
+        index: A file that `build_index` made.
+        words: What to look for, in plain words; no character has a special meaning.
+        limit: The greatest number of hits.
+
+    Raises:
+        CaptionerError: There is no such index, it is damaged, or ``words`` holds no word (``kind`` ``usage``).
+        ValueError: ``limit`` is below 1.
+    """
+    with contextlib.closing(_open(index)) as connection:
+        return _explained_search(connection, index, words, limit)
+
+
+def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> list[Hit]:
+    """`search_index` on the output folder of a run; the index is made, or made again, when the results are newer.
+
+    Where the folder may not be written, the index is made in memory for this one search.
+
+    Args:
+        folder: Folder that holds ``results.jsonl``.
+        words: See `search_index`.
+        limit: See `search_index`.
+
+    Raises:
+        CaptionerError: The folder holds no results, or they are damaged; see `search_index`.
+    """
+    results, index = Path(folder) / RESULTS_NAME, Path(folder) / INDEX_NAME
+    state = _state(results)
+    try:
+        with contextlib.closing(_open(index)) as connection:
+            if _stored_state(connection) == state:
+                return _explained_search(connection, index, words, limit)
+    except (CaptionerError, sqlite3.Error) as error:
+        if getattr(error, "kind", None) == "usage":
+            raise
+    try:
+        build_index(results, index)
+    except CaptionerError as error:
+        if error.kind in ("missing", "read"):
+            raise
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            _fill(connection, read_json_lines(results), state)
+            return _explained_search(connection, index, words, limit)
+    return search_index(index, words, limit)
+
+
+def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tuple[int, ...]) -> int:
+    connection.execute(
+        "CREATE VIRTUAL TABLE entries USING fts5(caption, labels, file UNINDEXED, start UNINDEXED, "
+        "end UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
+    )
+    connection.execute("CREATE TABLE source(format INTEGER, size INTEGER, modified INTEGER)")
+    connection.execute("INSERT INTO source VALUES (?, ?, ?)", state)
+    rows = (row for record in records if "error" not in record for row in _rows(record))
+    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+    connection.execute("INSERT INTO entries(entries) VALUES ('optimize')")
+    connection.commit()
+    return connection.execute("SELECT count(*) FROM entries").fetchone()[0]
+
+
+def _rows(record: Record) -> Iterator[tuple]:
+    file = _stored_name(record["file"])
+    if "segments" not in record:
+        yield encodable(record.get("caption") or ""), _words(record.get("label") or ""), file, None, None
+        return
+    for segment in record["segments"]:
+        labels = " ".join(_words(one["label"]) for one in segment.get("labels", ())[:1])
+        yield encodable(segment["caption"]), labels, file, segment["start"], segment["end"]
+
+
+def _words(label: str) -> str:
+    """A class name as words: ``JumpingJack`` and ``jumping_jack`` are both found by "jumping"."""
+    return encodable(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", label))
+
+
+def _stored_name(name: str) -> str | bytes:
+    """SQLite's text is UTF-8; a name that is none is stored as bytes."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
+    return name
+
+
+def _search(connection: sqlite3.Connection, words: str, limit: int) -> list[Hit]:
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
+    spoken = list(dict.fromkeys(word.lower() for word in _WORD.findall(words)))
+    if not spoken:
+        raise CaptionerError(f"no word to look for in {printable(words)!r}; give some, like: dog beach", kind="usage")
+    wanted = [word for word in spoken if word not in _STOP_WORDS] or spoken
+    exact = [_term(word, prefix=False) for word in wanted]
+    beginning = [_term(word, prefix=True) for word in wanted]
+    found: dict[int, tuple] = {}
+    for query in (" AND ".join(exact), " AND ".join(beginning), " OR ".join(exact), " OR ".join(beginning)):
+        rows = connection.execute(
+            "SELECT rowid, file, start, end, caption FROM entries WHERE entries MATCH ? "
+            "ORDER BY bm25(entries), rowid LIMIT ?",
+            (query, limit),
+        )
+        for rowid, *row in rows:
+            found.setdefault(rowid, tuple(row))
+        if len(found) >= limit:
+            break
+    return [
+        Hit(file.decode("utf-8", "surrogatepass") if isinstance(file, bytes) else file, start, end, caption, rank)
+        for rank, (file, start, end, caption) in enumerate(list(found.values())[:limit], 1)
+    ]
+
+
+def _term(word: str, *, prefix: bool) -> str:
+    """A word as an FTS5 expression; inside double quotes nothing is syntax, and a word holds no double quote."""
+    forms = next((forms for forms in _IRREGULAR if word in forms), {word})
+    star = " *" if prefix and len(word) >= _SHORTEST_PREFIX else ""
+    return "(" + " OR ".join(f'"{form}"{star}' for form in sorted(forms)) + ")"
+
+
+def _open(index: str | os.PathLike) -> sqlite3.Connection:
+    if not Path(index).is_file():
+        name = printable(os.fspath(index))
+        raise CaptionerError(f"{name}: no such index; search the output folder of a run", kind="missing")
+    return sqlite3.connect(f"{Path(index).resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _explained_search(connection: sqlite3.Connection, index: str | os.PathLike, words: str, limit: int) -> list[Hit]:
+    try:
+        return _search(connection, words, limit)
+    except sqlite3.Error as error:
+        raise CaptionerError(
+            f"{printable(os.fspath(index))}: not a search index, or damaged ({error}); delete it and search again",
+            kind="read",
+        ) from error
+
+
+def _state(results: str | os.PathLike) -> tuple[int, int, int]:
+    """What tells whether an index was made from these very results, in this format."""
+    try:
+        status = os.stat(results)
+    except OSError as error:
+        raise CaptionerError(
+            f"{printable(os.fspath(results))}: cannot be read: {error.strerror}; give the output folder of a run",
+            kind="missing",
+        ) from error
+    return _FORMAT, status.st_size, status.st_mtime_ns
+
+
+def _stored_state(connection: sqlite3.Connection) -> tuple[int, ...] | None:
+    return connection.execute("SELECT format, size, modified FROM source").fetchone()

@@ -1,0 +1,235 @@
+"""The search index: what people look for comes first, and no input breaks it."""
+
+import json
+import os
+import sqlite3
+
+import pytest
+
+from captioner.errors import CaptionerError
+from captioner.outputs import index
+from captioner.outputs.index import build_index, search_folder, search_index
+from captioner.outputs.records import json_line
+
+CAPTIONS = [
+    "a dog is running on the beach",
+    "two dogs play with a red ball in the grass",
+    "a man is riding a bicycle on a street",
+    "two men and a woman sit at a table",
+    "children are swimming in a pool",
+    "a snowboarder jumps over a hill of snow",
+    "a crowd of people watches a football game",
+    "a cat sits on a beach chair",
+    "a little girl on a swing",
+]
+
+
+def video(file, captions, labels=()):
+    segments = [
+        {
+            "start": 5.0 * i,
+            "end": 5.0 * i + 5,
+            "caption": text,
+            "confidence": 0.5,
+            "labels": [{"label": label, "probability": 0.9} for label in labels],
+        }
+        for i, text in enumerate(captions)
+    ]
+    return {"file": file, "duration": 5.0 * len(captions), "segments": segments}
+
+
+def write(folder, *records):
+    (folder / "results.jsonl").write_text("".join(json_line(record) + "\n" for record in records), encoding="utf-8")
+    return folder / "results.jsonl"
+
+
+@pytest.fixture
+def built(tmp_path):
+    results = write(
+        tmp_path,
+        video("holiday.mp4", CAPTIONS),
+        {"file": "bad.mp4", "error": {"type": "VideoReadError", "message": "a dog on the beach ate it"}},
+        {"file": "photo.jpg", "caption": "a brown horse jumps over a fence", "words": []},
+        video("gym.avi", ["a person exercises"], ["JumpingJack", "Diving"]),
+    )
+    assert build_index(results, tmp_path / "index.sqlite") == len(CAPTIONS) + 2
+    return tmp_path / "index.sqlite"
+
+
+@pytest.mark.parametrize(
+    "words, best",
+    [
+        ("dog on a beach", CAPTIONS[0]),
+        ("DOGS running, beaches", CAPTIONS[0]),
+        ("dogs with balls", CAPTIONS[1]),
+        ("ride bicycles", CAPTIONS[2]),
+        ("man and women", CAPTIONS[3]),
+        ("child swims", CAPTIONS[4]),
+        ("snowb", CAPTIONS[5]),
+        ("person watching football", CAPTIONS[6]),
+        ("cats sitting", CAPTIONS[7]),
+        ("horses", "a brown horse jumps over a fence"),
+        ("jumping jack", "a person exercises"),
+        ("dóg beach", CAPTIONS[0]),
+    ],
+)
+def test_the_best_hit(built, words, best):
+    assert search_index(built, words)[0].caption == best
+
+
+def test_hits_with_all_words_come_before_hits_with_some(built):
+    found = [hit.caption for hit in search_index(built, "dog beach")]
+    assert found[0] == CAPTIONS[0]
+    assert set(found[1:]) == {CAPTIONS[1], CAPTIONS[7]}
+    assert [hit.rank for hit in search_index(built, "dog beach")] == [1, 2, 3]
+
+
+def test_whole_words_come_before_beginnings(built):
+    found = [hit.caption for hit in search_index(built, "swim")]
+    assert found == [CAPTIONS[4]]
+    found = [hit.caption for hit in search_index(built, "snow")]
+    assert found == [CAPTIONS[5]]
+    found = [hit.caption for hit in search_index(built, "man")]
+    assert set(found) == {CAPTIONS[2], CAPTIONS[3]}
+
+
+def test_a_beginning_counts_less_than_the_whole_word(tmp_path):
+    build_index(write(tmp_path, video("v", ["a carriage and a carpet", "a car"])), tmp_path / "i.sqlite")
+    assert [hit.caption for hit in search_index(tmp_path / "i.sqlite", "car")] == ["a car", "a carriage and a carpet"]
+
+
+def test_hits_carry_file_and_time_and_photos_none(built):
+    hit = search_index(built, "bicycle")[0]
+    assert hit.to_dict() == {"file": "holiday.mp4", "start": 10.0, "end": 15.0, "caption": CAPTIONS[2], "rank": 1}
+    photo = search_index(built, "fence")[0]
+    assert (photo.file, photo.start, photo.end) == ("photo.jpg", None, None)
+
+
+def test_small_words_are_ignored_unless_there_is_nothing_else(built):
+    assert search_index(built, "elephant on a the") == []
+    assert len(search_index(built, "on a")) >= 5
+
+
+def test_a_failed_file_is_not_found(built):
+    assert all(hit.file != "bad.mp4" for hit in search_index(built, "dog beach ate", limit=100))
+
+
+def test_only_the_likeliest_label_counts(built):
+    assert search_index(built, "diving") == []
+
+
+def test_the_limit(built):
+    assert len(search_index(built, "a", limit=3)) == 3
+    with pytest.raises(ValueError, match="limit"):
+        search_index(built, "dog", limit=0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ['dog" OR "', "dog*", "NEAR(dog beach)", "caption:dog", "-dog", "^dog", "(dog", "dog AND", "dog NOT",
+     "dog'; DROP TABLE x", "dog\x00cat", "dog + beach", "{dog}", "\udcff dog", "AND dog OR"],
+)  # fmt: skip
+def test_no_character_is_syntax(built, words):
+    assert search_index(built, words)[0].caption in CAPTIONS
+
+
+@pytest.mark.parametrize("words", ["", "  ", "!!!", '""', "😀", "\udcff"])
+def test_nothing_to_look_for(built, words):
+    with pytest.raises(CaptionerError, match="no word") as caught:
+        search_index(built, words)
+    assert caught.value.kind == "usage"
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.mp4", "😀.mp4", "</script>.mp4", "=cmd().mp4", os.fsdecode(b"\xff\xfe.mp4"), "\ud83d.mp4"]
+)
+def test_hostile_names_come_back_exactly(tmp_path, name):
+    results = write(tmp_path, video(name, ["a dog"]))
+    build_index(results, tmp_path / "i.sqlite")
+    assert search_index(tmp_path / "i.sqlite", "dog")[0].file == json.loads(json.dumps(name))
+
+
+def test_the_index_itself_may_have_a_hostile_name(tmp_path):
+    folder = tmp_path / "a?b#c%41 😀"
+    folder.mkdir()
+    write(folder, video("v.mp4", ["a dog"]))
+    assert search_folder(folder, "dog")[0].file == "v.mp4"
+    assert (folder / "index.sqlite").is_file()
+
+
+def test_search_folder_follows_the_results(tmp_path):
+    results = write(tmp_path, video("v.mp4", ["a dog"]))
+    assert [hit.file for hit in search_folder(tmp_path, "dog")] == ["v.mp4"]
+    before = (tmp_path / "index.sqlite").stat().st_mtime_ns
+    search_folder(tmp_path, "dog")
+    assert (tmp_path / "index.sqlite").stat().st_mtime_ns == before  # made once
+    write(tmp_path, video("v.mp4", ["a dog"]), video("w.mp4", ["another dog"]))
+    assert {hit.file for hit in search_folder(tmp_path, "dog")} == {"v.mp4", "w.mp4"}
+    write(tmp_path, video("v.mp4", ["a cat"]))
+    os.utime(results, ns=(1, 1))
+    assert search_folder(tmp_path, "dog") == []
+
+
+def test_search_folder_makes_a_damaged_index_again(tmp_path):
+    write(tmp_path, video("v.mp4", ["a dog"]))
+    for damage in (b"", b"not a database" * 100):
+        (tmp_path / "index.sqlite").write_bytes(damage)
+        assert search_folder(tmp_path, "dog")[0].file == "v.mp4"
+    with pytest.raises(CaptionerError, match="no word"):
+        search_folder(tmp_path, "!")
+
+
+def test_search_folder_works_where_nothing_may_be_written(tmp_path, monkeypatch):
+    write(tmp_path, video("v.mp4", ["a dog"]))
+
+    def refuse(results, index):
+        raise CaptionerError("read-only", kind="permission")
+
+    monkeypatch.setattr(index, "build_index", refuse)
+    assert search_folder(tmp_path, "dog")[0].file == "v.mp4"
+    assert not (tmp_path / "index.sqlite").exists()
+
+
+def test_a_failed_rebuild_leaves_the_old_index_and_no_litter(tmp_path):
+    results = write(tmp_path, video("v.mp4", ["a dog"]))
+    build_index(results, tmp_path / "index.sqlite")
+    results.write_text("broken\n")
+    with pytest.raises(CaptionerError, match="line 1"):
+        build_index(results, tmp_path / "index.sqlite")
+    assert search_index(tmp_path / "index.sqlite", "dog")[0].file == "v.mp4"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.sqlite", "results.jsonl"]
+
+
+def test_errors_name_the_file(tmp_path):
+    with pytest.raises(CaptionerError, match="output folder"):
+        search_folder(tmp_path, "dog")
+    with pytest.raises(CaptionerError, match=r"none\.sqlite"):
+        search_index(tmp_path / "none.sqlite", "dog")
+    (tmp_path / "text.sqlite").write_text("this is not a database, it is text" * 50)
+    with pytest.raises(CaptionerError, match="damaged"):
+        search_index(tmp_path / "text.sqlite", "dog")
+    results = write(tmp_path, video("v.mp4", ["a dog"]))
+    with pytest.raises(CaptionerError) as caught:
+        build_index(results, results / "index.sqlite")
+    assert caught.value.kind == "not_a_folder"
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    results = write(tmp_path, video("v.mp4", CAPTIONS * 50))
+    connect = sqlite3.connect
+
+    def small(*arguments, **options):
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA max_page_count = 5")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(CaptionerError, match="disk is full") as caught:
+        build_index(results, tmp_path / "index.sqlite")
+    assert caught.value.kind == "disk_full"
+    assert not (tmp_path / "index.sqlite").exists()
+
+
+def test_an_index_of_nothing(tmp_path):
+    assert build_index(write(tmp_path), tmp_path / "i.sqlite") == 0
+    assert search_index(tmp_path / "i.sqlite", "dog") == []
