@@ -81,11 +81,18 @@ def find_inputs(
 def natural_key(path: str) -> tuple:
     """Sorting key by which ``clip2`` comes before ``clip10``; case does not count, a folder's files stay together."""
     return tuple(
-        # Digits beyond ASCII are left as text: `int` would read some of them and refuse others.
-        (tuple((0, int(run), "") if run[0] in "0123456789" else (1, 0, run) for run in runs), part)
+        (tuple(_run_key(run) for run in runs), part)
         for part in path.split(os.sep)
         for runs in [re.findall("[0-9]+|[^0-9]+", part.casefold())]
     )
+
+
+def _run_key(run: str) -> tuple[int, int, str]:
+    """Key of digits by their value, or of other characters; a longer number is the larger one."""
+    if run[0] in "0123456789":
+        value = run.lstrip("0")
+        return (0, len(value), value)
+    return (1, 0, run)
 
 
 def _search(root: str, below: str, extensions: Collection[str], seen: set) -> list[Input]:

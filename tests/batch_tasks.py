@@ -1,0 +1,49 @@
+"""Small tasks for the tests of folders and worker processes; a module of its own, so that workers can import it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.errors import CaptionerError
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Gives the text of a file. Some texts are orders: ``crash``, ``hang``, ``refuse``, ``raise``."""
+
+    ahead: int = 1
+    seconds: float = 0.0
+    fail_to_start: bool = False
+
+    def start(self):
+        if self.fail_to_start:
+            raise CaptionerError("there is no such model", kind="missing")
+        print("this must not disturb the messages")
+        return self._process
+
+    def _process(self, paths, report):
+        # Like a pipeline that works in batches: with room for several, one more is taken before the first is answered.
+        held = []
+        for path in paths:
+            held.append(path)
+            if len(held) >= min(self.ahead, 2):
+                yield self._answer(held.pop(0), report)
+        for path in held:
+            yield self._answer(path, report)
+
+    def _answer(self, path, report):
+        time.sleep(self.seconds)
+        text = Path(path).read_text()
+        if text == "crash":
+            os.abort()
+        if text == "hang":
+            time.sleep(1000)
+        if text == "raise":
+            raise RuntimeError("something unforeseen")
+        report(0.5)
+        if text == "refuse":
+            return {"error": CaptionerError(f"{path}: refused", kind="refused").to_dict()}
+        return {"text": text, "duration": 2.0}
