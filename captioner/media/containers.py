@@ -9,6 +9,7 @@ SOUND = frozenset({"MP3", "WAV", "FLAC", "AAC", "AIFF", "Ogg sound"})
 """Names of the containers that hold sound only."""
 
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"moof")
+_STILL_PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1")
 _STARTS = {
     b"\x1aE\xdf\xa3": "Matroska",
     b"\0\0\x01\xba": "MPEG",
@@ -33,7 +34,7 @@ def container_of(head: bytes) -> str | None:
     addresses.
     """
     if head[4:8] in _MP4_BOXES:
-        return None if head[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1") else "MP4"
+        return None if head[8:12] in _STILL_PICTURES else "MP4"
     if head[:4] == b"RIFF":
         return {b"AVI ": "AVI", b"WAVE": "WAV"}.get(head[8:12])
     if head[:4] == b"OggS":
@@ -54,7 +55,7 @@ def container_of(head: bytes) -> str | None:
 
 def what_instead(head: bytes) -> str:
     """What a file that is no video seems to be, as the end of a sentence."""
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")) or head[8:12] in (b"WEBP", *_STILL_PICTURES):
         return "is an image, not a video; use the image command for images"
     if head.startswith(b"#EXTM3U"):
         return "is a playlist, not a video; give the videos that it names"
