@@ -1,0 +1,62 @@
+"""Says what is in photographs and videos: captions, actions and unusual moments, on a CPU, offline.
+
+    import captioner
+
+    model = captioner.load()
+    print(model.caption("photo.jpg"))
+
+    analysis = captioner.VideoAnalyzer().analyze("clip.mp4")
+    labels = captioner.load("ucf101-6").classify("clip.avi")
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from captioner.errors import CaptionerError, DatasetError, ImageReadError, ModelLoadError, VideoReadError
+from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word
+
+__version__ = "0.1.0"
+
+# Loaded when first used, so that ``import captioner`` and ``captioner --help`` take no time.
+_LAZY = {
+    "load": "captioner.captioning",
+    "list_models": "captioner.captioning",
+    "ImageCaptioner": "captioner.captioning",
+    "caption_many": "captioner.pipeline",
+    "ClipClassifier": "captioner.classifying",
+    "SearchOptions": "captioner.models.search",
+    "VideoAnalyzer": "captioner.video_analysis",
+}
+
+__all__ = [
+    "Caption",
+    "CaptionerError",
+    "ClipClassifier",
+    "ClipPrediction",
+    "DatasetError",
+    "ImageCaptioner",
+    "ImageReadError",
+    "ModelLoadError",
+    "NoveltyPoint",
+    "SearchOptions",
+    "Segment",
+    "VideoAnalysis",
+    "VideoAnalyzer",
+    "VideoReadError",
+    "Window",
+    "Word",
+    "caption_many",
+    "list_models",
+    "load",
+]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY})

@@ -226,6 +226,11 @@ def model_names() -> list[str]:
     return sorted(entry.name for entry in SHIPPED.iterdir() if (entry / "config.json").is_file())
 
 
+def model_kind(name: str) -> str:
+    """Kind of a shipped model: ``captioner``, ``clip_classifier`` or ``forecaster``."""
+    return str(_read_json(SHIPPED / name, "config.json").get("kind"))
+
+
 def _json(record: dict) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
 

@@ -1,0 +1,266 @@
+"""Images to captions: the model that `captioner.load` returns, on whichever runtime."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from captioner.errors import CaptionerError, ModelLoadError
+from captioner.models.saving import SavedModel
+from captioner.models.search import Hypothesis, SearchOptions, search
+from captioner.models.tokenizer import Tokenizer, join_words, normalize
+from captioner.results import Caption, Word
+
+if TYPE_CHECKING:
+    from captioner.models.runtime import Features, Runtime
+
+BATCH_SIZE = 16
+"""Images encoded and searched together by default; results do not depend on it."""
+
+
+class ImageCaptioner:
+    """Writes captions for images.
+
+    Args:
+        saved: A model folder of kind ``captioner``.
+        runtime: What computes encoder and decoder; see `captioner.models.runtime`.
+
+    Attributes:
+        name: Name of the model folder.
+        image_size: Side in pixels of the square that the encoder sees.
+        tokenizer: The vocabulary.
+        options: The search options used where a call names no others.
+
+    Raises:
+        ModelLoadError: The folder holds another kind of model, or its vocabulary does not fit the decoder.
+    """
+
+    def __init__(self, saved: SavedModel, runtime: Runtime):
+        if saved.kind != "captioner":
+            raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a captioner")
+        self.name = saved.name
+        self.metadata = saved.metadata
+        self.sha256 = saved.sha256
+        self.runtime = runtime
+        self.image_size = runtime.image_size
+        self.grid_side = math.isqrt(runtime.positions)
+        self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"])
+        if len(self.tokenizer) != runtime.vocabulary_size:
+            raise ModelLoadError(
+                f"{saved.folder / 'tokenizer.json'}: holds {len(self.tokenizer)} tokens, the decoder wants "
+                f"{runtime.vocabulary_size}; the files belong to different models, get the folder again"
+            )
+        self.options = SearchOptions(**saved.config.get("search", {}))
+        self._calibration = saved.config.get("calibration", {"slope": 1.0, "offset": 0.0})
+
+    def caption(
+        self,
+        image: Any,
+        *,
+        prefix: str = "",
+        must_include: Sequence[str] = (),
+        seeds: Sequence[int] | None = None,
+        attention: bool = True,
+        batch_size: int = BATCH_SIZE,
+        **options,
+    ) -> Caption | list[Caption]:
+        """Captions one image, or a list of them.
+
+        Args:
+            image: A path, bytes, file object, PIL image or array (height, width[, 1, 3 or 4]); or a list of such.
+            prefix: First words that the caption must have.
+            must_include: Words that the caption must contain; needs beam search.
+            seeds: One seed an image for sampling; by default ``seed`` for all of them.
+            attention: Whether every word keeps its attention map.
+            batch_size: Images computed together.
+            **options: Fields of `captioner.models.search.SearchOptions`: ``beam_size``, ``n_best``, ``max_length``,
+                ``strategy``, ``temperature``, ``top_k``, ``top_p``, ``seed`` and so on.
+
+        Returns:
+            A `Caption` for one image; a list, in order, for a list. The next best captions are its ``alternatives``.
+
+        Raises:
+            ImageReadError: An image cannot be read; the message names it. (`captioner.pipeline.caption_many` goes on.)
+            CaptionerError: An option makes no sense, or a word is not in the vocabulary.
+        """
+        from captioner.pipeline import caption_many
+
+        single = not isinstance(image, (list, tuple))
+        images = [image] if single else list(image)
+        if seeds is not None and len(seeds) != len(images):
+            raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
+        captions = []
+        words = {"prefix": prefix, "must_include": tuple(must_include), "attention": attention}
+        chosen = self.search_options(**options)
+        if seeds is None:
+            results = caption_many(self, images, chosen, batch_size=batch_size, **words)
+        else:
+            results = (
+                next(caption_many(self, [item], replace(chosen, seed=seed), batch_size=1, **words))
+                for item, seed in zip(images, seeds, strict=True)
+            )
+        for result in results:
+            if isinstance(result, CaptionerError):
+                raise result
+            captions.append(result)
+        return captions[0] if single else captions
+
+    def search_options(self, **options) -> SearchOptions:
+        """The model's search options with some changed.
+
+        Raises:
+            CaptionerError: There is no such option, or its value makes no sense.
+        """
+        known = [field.name for field in fields(SearchOptions)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise CaptionerError(f"unknown option {unknown[0]!r}; known: {', '.join(known)}", kind="usage")
+        return replace(self.options, **options)
+
+    def encode(self, images: np.ndarray) -> Features:
+        """Images (N, S, S, 3) uint8, as `captioner.media.images.read_image` gives them, to features."""
+        return self.runtime.encode(images)
+
+    def caption_features(
+        self,
+        features: Features,
+        options: SearchOptions | None = None,
+        *,
+        prefix: str = "",
+        must_include: Sequence[str] = (),
+        attention: bool = True,
+    ) -> list[Caption]:
+        """Captions encoded images; several frames of one scene may share a row by lying behind each other in the grid.
+
+        Args:
+            features: From `encode`.
+            options: How to search; None for the model's own.
+            prefix: First words that every caption must have.
+            must_include: Words that every caption must contain.
+            attention: Whether every word keeps its attention map.
+
+        Returns:
+            A caption for every row of the features.
+        """
+        if not len(features.grid):
+            return []
+        state, memory = self.runtime.initial_state(features)
+        special = self.tokenizer
+        found = search(
+            self.runtime.step,
+            state,
+            memory,
+            options or self.options,
+            start=special.start,
+            end=special.end,
+            forbidden=(special.pad, special.start, special.unknown),
+            prefix=self._known_words(prefix, "prefix"),
+            must_include=[self._known_words(word, "must_include") for word in must_include],
+        )
+        return [self._to_caption(hypotheses, attention) for hypotheses in found]
+
+    def _known_words(self, text: str, argument: str) -> list[int]:
+        words = normalize(text)
+        unknown = [word for word in words if word not in self.tokenizer]
+        if unknown:
+            raise CaptionerError(
+                f"{argument}: the model does not know the word {unknown[0]!r} (its {len(self.tokenizer) - 4} words are in "
+                "model.tokenizer.words)",
+                kind="usage",
+            )
+        return self.tokenizer.encode(words)
+
+    def _to_caption(self, hypotheses: list[Hypothesis], attention: bool) -> Caption:
+        captions = [self._one(hypothesis, attention) for hypothesis in hypotheses]
+        return replace(captions[0], alternatives=tuple(captions[1:]))
+
+    def _one(self, hypothesis: Hypothesis, attention: bool) -> Caption:
+        texts = [self.tokenizer.words[token] for token in hypothesis.tokens]
+        maps = hypothesis.attention.reshape(len(texts), -1, self.grid_side, self.grid_side).mean(axis=1)
+        words = tuple(
+            Word(text, float(logprob), maps[i] / maps[i].sum() if attention else None)
+            for i, (text, logprob) in enumerate(zip(texts, hypothesis.logprobs, strict=True))
+        )
+        return Caption(
+            text=join_words(texts),
+            words=words,
+            score=float(hypothesis.score),
+            confidence=self.confidence(hypothesis.logprobs),
+            finished=hypothesis.finished,
+            model=self.name,
+        )
+
+    def confidence(self, logprobs: np.ndarray) -> float:
+        """How sure the model is of a caption: the geometric mean of its words' calibrated probabilities, 0..1.
+
+        A word's calibrated probability is the probability that people use it for the photo: a logistic function of the
+        log-odds that the decoder gave it, fitted on the dev photos (see the model card).
+        """
+        if not len(logprobs):
+            return 0.0
+        return float(np.exp(np.mean(np.log(calibrate(np.asarray(logprobs), **self._calibration)))))
+
+
+def calibrate(logprobs: np.ndarray, slope: float, offset: float) -> np.ndarray:
+    """Probabilities that words are right, from their log-probabilities; Platt scaling (Platt 1999) of the log-odds.
+
+    Args:
+        logprobs: Natural logarithms of probabilities.
+        slope: Of the log-odds; 1 with offset 0 changes nothing.
+        offset: Added to the scaled log-odds.
+
+    Returns:
+        Probabilities, 0..1 exclusive, same shape.
+    """
+    probabilities = np.clip(np.exp(logprobs.astype(np.float64)), 1e-6, 1 - 1e-6)
+    odds = slope * (np.log(probabilities) - np.log1p(-probabilities)) + offset
+    return 1 / (1 + np.exp(-odds))
+
+
+def load(
+    name: str | os.PathLike | None = None,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Any:
+    """Loads a model.
+
+    Args:
+        name: Name of a shipped model (see `list_models`) or path of a model folder; None is the default captioner.
+        runtime: ``auto`` (OpenVINO where it is installed), ``openvino`` or ``keras``.
+        precision: ``auto`` (bfloat16 where the CPU computes in it), ``f32`` or ``bf16``.
+        threads: Cores to use; None for all that this process may use.
+
+    Returns:
+        An `ImageCaptioner` or a `captioner.classifying.ClipClassifier`, by the kind of the model.
+
+    Raises:
+        ModelLoadError: There is no such model, or its folder is incomplete or altered.
+    """
+    from captioner.models.runtime import open_runtime
+    from captioner.models.saving import read_model
+
+    saved = read_model(DEFAULT_MODEL if name is None else name)
+    if saved.kind == "clip_classifier":
+        from captioner.classifying import ClipClassifier
+
+        return ClipClassifier(saved, runtime=runtime, precision=precision, threads=threads)
+    return ImageCaptioner(saved, open_runtime(saved, runtime=runtime, precision=precision, threads=threads))
+
+
+DEFAULT_MODEL = "flickr8k"
+"""The captioner that is used where none is named."""
+
+
+def list_models(kinds: Iterable[str] | None = None) -> list[str]:
+    """Names of the shipped models, of some kinds or all."""
+    from captioner.models.saving import model_kind, model_names
+
+    wanted = None if kinds is None else set(kinds)
+    return [name for name in model_names() if wanted is None or model_kind(name) in wanted]
