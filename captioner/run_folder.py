@@ -20,7 +20,7 @@ from pathlib import Path
 
 from captioner.errors import CaptionerError
 from captioner.inputs import Input, natural_key
-from captioner.outputs.atomic import remove_leftovers, write_atomic, write_error
+from captioner.outputs.atomic import remove_leftovers, replacing, write_atomic, write_error
 from captioner.outputs.names import printable
 from captioner.outputs.records import Record, json_line, without_thumbnails
 
@@ -174,8 +174,9 @@ class RunFolder:
         Raises:
             CaptionerError: It cannot be written.
         """
-        lines = [json_line(without_thumbnails(record)) + "\n" for record in self.records()]
-        write_atomic(self.path / RESULTS, "".join(lines))
+        with replacing(self.path / RESULTS) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            for record in self.records():
+                file.write(json_line(without_thumbnails(record)) + "\n")
 
     def _read(self, stored: Stored) -> dict | None:
         try:

@@ -125,9 +125,7 @@ def test_results_mirror_the_tree_and_never_collide(tmp_path):
     names = {name.casefold() for name in tree(output)}
     assert len(names) == 2 * 7 + 1, "results whose names differ in case only would be one file on some disks"
     assert {"a.avi.json", "a.avi.srt", "sub/a.mp4.json", "sub/deep/a.mp4.srt", "a.mp4.json/inner.mp4.json"} <= names
-    assert sorted(r["text"] for r in results(output)) == sorted(
-        os.path.relpath(r["file"], source) for r in results(output)
-    )
+    assert all(r["text"] == os.path.relpath(r["file"], source) for r in results(output))
 
 
 def test_two_folders_with_the_same_names(tmp_path):
@@ -208,11 +206,7 @@ def test_failures_are_kept_until_they_are_to_be_tried_again(tmp_path):
     make(source, "a.mp4", "c.mp4")
     make(source, "b.mp4", text="refuse")
     assert (first := run(source, output)).failed == 1 and first.exit_status == 1
-    assert [set(r) for r in results(output)] == [
-        {"file", "text", "duration"},
-        {"file", "error"},
-        {"file", "text", "duration"},
-    ]
+    assert [set(r) - {"duration"} for r in results(output)] == [{"file", "text"}, {"file", "error"}, {"file", "text"}]
     assert not (output / "b.mp4.srt").exists()
     second = run(source, output)
     assert (second.done, second.skipped, second.failed, second.failed_before, second.exit_status) == (0, 2, 0, 1, 1)
@@ -246,7 +240,7 @@ def test_one_bad_file_among_many(tmp_path, ahead, order):
     source, output = tmp_path / "in", tmp_path / "out"
     make(source, *(f"{i}.mp4" for i in range(10)))
     make(source, "6.mp4", text=order)
-    summary = run(source, output, Reads(ahead), time_limit=0.5 if order == "hang" else 60)
+    summary = run(source, output, Reads(ahead), time_limit=1.5 if order == "hang" else 60)
     assert (summary.done, summary.failed, summary.exit_status) == (9, 1, 1)
     records = results(output)
     assert [r.get("text", "failed") for r in records] == [f"{i}.mp4" if i != 6 else "failed" for i in range(10)]
@@ -347,7 +341,7 @@ def test_killed_at_random_moments_and_started_again(tmp_path, ahead):
         process = start(source, output, ahead)
         # Some kills hit the start, the others the work, at any point of it.
         if rng.random() < 0.8:
-            wait_for(lambda: process.poll() is not None or len(list(output.rglob("*.json"))) * 2 > before)
+            wait_for(lambda: process.poll() is not None or len(list(output.rglob("*.json"))) * 2 > before)  # noqa: B023
         time.sleep(rng.random() * 0.25)
         if process.poll() is not None:
             break
@@ -408,13 +402,8 @@ def test_the_listener_hears_of_everything(tmp_path):
         finished = staticmethod(lambda path, record: heard.append((os.path.basename(path), "error" in record)))
 
     run([tmp_path / "gone.mp4", tmp_path], tmp_path / "out", listener=Ear())
-    assert [h for h in heard if h != ("b.mp4", 0.5)] == [
-        ("gone.mp4", True),
-        2,
-        ("a.mp4", 0.5),
-        ("a.mp4", False),
-        ("b.mp4", True),
-    ]
+    assert heard[:4] == [("gone.mp4", True), 2, ("a.mp4", 0.5), ("a.mp4", False)]
+    assert heard[-1] == ("b.mp4", True)
 
 
 def test_finishing_touches_get_all_records_in_order(tmp_path):
