@@ -1,0 +1,275 @@
+"""The encoder and the decoder as OpenVINO graphs, built straight from the weights of a saved model.
+
+Building a graph takes 20 ms and needs neither TensorFlow nor a converted copy of the model on disk that could go stale.
+What Keras's own export would do in general is done here for EfficientNet-Lite and `captioner.models.decoder` only, with
+what is known about them: normalisations are folded into the convolutions, everything that depends on the previous word
+alone becomes a table with a row for every word, and all products with the state are one. Tests hold the graphs equal to
+the Keras models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import openvino
+
+Weights = Mapping[str, np.ndarray]
+
+_EPSILON = 1e-3  # of the batch normalisation
+# First blocks of the stages that halve the grid are the same in every variant but for the number of blocks before them:
+# (repeats, stride) of each stage, the repeats scaled by the depth multiplier except in the first and the last.
+_STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
+_DEPTH = {"lite0": 1.0, "lite1": 1.1, "lite2": 1.2}
+
+
+def knows_encoder(name: str) -> bool:
+    """Whether `encoder_graph` can build that encoder."""
+    return name in _DEPTH
+
+
+def encoder_graph(name: str, image_size: int, weights: Weights, *, batch: int = 1) -> openvino.Model:
+    """An EfficientNet-Lite.
+
+    Args:
+        name: ``lite0``, ``lite1`` or ``lite2``.
+        image_size: Side of the square input.
+        weights: ``layer/variable`` to array.
+        batch: Number of images, -1 for any.
+
+    Returns:
+        A model from ``images`` (batch, size, size, 3) uint8 RGB to ``grid`` (batch, positions, channels), ``pooled``
+        (batch, channels) and ``class_scores`` (batch, 1000), float32.
+    """
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    images = ops.parameter([batch, image_size, image_size, 3], np.uint8, name="images")
+    x = ops.convert(ops.transpose(images, [0, 3, 1, 2]), np.float32)
+    x = ops.multiply(ops.subtract(x, _constant(127.0)), _constant(1 / 128))
+    x = _conv_norm(x, weights, "conv_stem", stride=2)
+    for number, stride in enumerate(_strides(name)):
+        inputs, block = x, f"blocks_{number}"
+        if f"{block}_expand_conv/kernel" in weights:
+            x = _conv_norm(x, weights, f"{block}_expand_conv")
+        x = _conv_norm(x, weights, f"{block}_depthwise_conv", stride=stride, depthwise=True)
+        x = _conv_norm(x, weights, f"{block}_project_conv", activation=False)
+        if x.get_output_partial_shape(0) == inputs.get_output_partial_shape(0):
+            x = ops.add(x, inputs)
+    x = _conv_norm(x, weights, "conv_head")
+    channels = weights["conv_head/kernel"].shape[-1]
+    grid = ops.reshape(ops.transpose(x, [0, 2, 3, 1]), [0, -1, channels], special_zero=True)
+    pooled = ops.reduce_mean(x, [2, 3], keep_dims=False)
+    scores = ops.add(_product(pooled, weights["class_scores/kernel"]), _constant(weights["class_scores/bias"]))
+    return _model(ov, {"grid": grid, "pooled": pooled, "class_scores": scores}, [images], f"encoder_{name}")
+
+
+def start_graph(config: Mapping, weights: Weights) -> openvino.Model:
+    """What a caption starts from, once for every image.
+
+    Args:
+        config: `captioner.models.decoder.DecoderConfig` as a dict.
+        weights: ``layer/variable`` to array.
+
+    Returns:
+        A model from ``grid`` (images, positions, channels) to the parts of the state, ``state_0`` and so on (images,
+        units), and ``values`` and ``keys``: the memory in the layout that `step_graph` wants.
+    """
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    grid = ops.parameter([-1, -1, config["grid_channels"]], np.float32, name="grid")
+    values = ops.relu(_dense(grid, weights, "memory_projection"))
+    keys = _dense(values, weights, "key_projection")
+    mean = ops.reduce_mean(values, [1], keep_dims=False)
+    outputs = {
+        f"state_{i}": ops.tanh(_dense(mean, weights, f"start_{part}")) for i, part in enumerate(_state_names(config))
+    }
+    if config["attention"] == "multi_head":
+        heads, size = config["heads"], config["memory_units"] // config["heads"]
+        split = [0, 0, heads, size]
+        values = ops.transpose(ops.reshape(values, split, special_zero=True), [0, 2, 1, 3])
+        keys = ops.multiply(keys, _constant(1 / math.sqrt(size)))
+        keys = ops.transpose(ops.reshape(keys, split, special_zero=True), [0, 2, 3, 1])
+    return _model(ov, {**outputs, "values": values, "keys": keys}, [grid], "decoder_start")
+
+
+def step_graph(config: Mapping, weights: Weights) -> openvino.Model:
+    """One step of the decoder for all captions of all images.
+
+    Args:
+        config: `captioner.models.decoder.DecoderConfig` as a dict.
+        weights: ``layer/variable`` to array.
+
+    Returns:
+        A model from ``tokens`` (rows,) int32, ``state_0``... (rows, units), ``values`` and ``keys`` (images, ...) to
+        ``logits`` (rows, vocabulary), the next ``state_0``... and ``attention`` (rows, positions). The rows of an image
+        are neighbours.
+    """
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    units, words, width = config["units"], config["embedding_units"], config["memory_units"]
+    heads = config["heads"] if config["attention"] == "multi_head" else 1
+    size = width // heads
+    tokens = ops.parameter([-1], np.int32, name="tokens")
+    state = [ops.parameter([-1, units], np.float32, name=f"state_{i}") for i in range(len(_state_names(config)))]
+    if config["attention"] == "multi_head":
+        values = ops.parameter([-1, heads, -1, size], np.float32, name="values")
+        keys = ops.parameter([-1, heads, size, -1], np.float32, name="keys")
+    else:
+        values = ops.parameter([-1, -1, width], np.float32, name="values")
+        keys = ops.parameter([-1, -1, width], np.float32, name="keys")
+
+    # What depends on the previous word alone, for every word: its projections for the cell and for the output layer.
+    embeddings = weights["embedding/embeddings"]
+    output_kernel = weights["output_hidden/kernel"]
+    cell_table = embeddings @ weights["cell/kernel"][:words] + weights["cell/bias"]
+    output_table = embeddings @ output_kernel[units + width :] + weights["output_hidden/bias"]
+    table = np.concatenate([cell_table, output_table], axis=1)
+    from_word = ops.gather(_constant(table), tokens, _constant(0, np.int32))
+    cell_input, output_input = _split(from_word, [cell_table.shape[1], output_table.shape[1]])
+
+    # Everything that the old state is multiplied with.
+    recurrent = weights["cell/recurrent_kernel"]
+    from_state = _product(
+        state[0],
+        np.concatenate([recurrent, weights["query_projection/kernel"], weights["context_gate/kernel"]], axis=1),
+    )
+    no_bias = np.zeros(recurrent.shape[1], np.float32)
+    biases = [
+        weights.get("cell/recurrent_bias", no_bias), weights["query_projection/bias"], weights["context_gate/bias"]
+    ]  # fmt: skip
+    from_state = ops.add(from_state, _constant(np.concatenate(biases)))
+    recurrent_input, query, gate = _split(from_state, [recurrent.shape[1], width, width])
+
+    # Rows of one image stand beside each other: (images, rows of one, ...).
+    images = ops.gather(ops.shape_of(values, output_type="i32"), _constant([0], np.int32), _constant(0, np.int32))
+    if config["attention"] == "multi_head":
+        query = _by_image(query, images, [-1, heads, size])
+        scores = ops.matmul(ops.transpose(query, [0, 2, 1, 3]), keys, False, False)
+        weighting = ops.softmax(scores, -1)
+        context = ops.transpose(ops.matmul(weighting, values, False, False), [0, 2, 1, 3])
+        weighting = ops.reduce_mean(weighting, [1], keep_dims=False)
+    else:
+        query = _by_image(query, images, [-1, 1, width])
+        energy = ops.tanh(ops.add(ops.unsqueeze(keys, [1]), query))
+        weighting = ops.softmax(ops.squeeze(_product(energy, weights["energy/kernel"]), [3]), -1)
+        context = ops.matmul(weighting, values, False, False)
+    attention = ops.reshape(weighting, ops.concat([_shape(-1), _last(ops, weighting)], 0), special_zero=False)
+    context = ops.multiply(ops.sigmoid(gate), ops.reshape(context, [-1, width], special_zero=False))
+
+    cell_input = ops.add(cell_input, _product(context, weights["cell/kernel"][words:]))
+    next_state = _advance(config["cell"], cell_input, recurrent_input, state, units)
+    output = _product(ops.concat([next_state[0], context], 1), output_kernel[: units + width])
+    hidden = ops.tanh(ops.add(output, output_input))
+    logits = ops.add(_product(hidden, embeddings.T), _constant(weights["output_bias"]))
+    outputs = {"logits": logits, **{f"state_{i}": part for i, part in enumerate(next_state)}, "attention": attention}
+    return _model(ov, outputs, [tokens, *state, values, keys], "decoder_step")
+
+
+def _advance(cell: str, projected, recurrent, state, units: int) -> list:
+    """The cells of `captioner.models.recurrent`: the next state from both projections (biases included)."""
+    from openvino import opset13 as ops
+
+    if cell == "gru":
+        xz, xr, xn = _split(projected, [units] * 3)
+        hz, hr, hn = _split(recurrent, [units] * 3)
+        update = ops.sigmoid(ops.add(xz, hz))
+        candidate = ops.tanh(ops.add(xn, ops.multiply(ops.sigmoid(ops.add(xr, hr)), hn)))
+        kept = ops.multiply(update, ops.subtract(state[0], candidate))
+        return [ops.add(candidate, kept)]
+    total = ops.add(projected, recurrent)
+    if cell == "simple_rnn":
+        return [ops.tanh(total)]
+    i, f, g, o = _split(total, [units] * 4)
+    c = ops.add(ops.multiply(ops.sigmoid(f), state[1]), ops.multiply(ops.sigmoid(i), ops.tanh(g)))
+    return [ops.multiply(ops.sigmoid(o), ops.tanh(c)), c]
+
+
+def _state_names(config: Mapping) -> tuple[str, ...]:
+    return ("h", "c") if config["cell"] == "lstm" else ("h",)
+
+
+def _strides(name: str) -> list[int]:
+    """Stride of every block."""
+    strides = []
+    for stage, (repeats, stride) in enumerate(_STAGES):
+        scaled = repeats if stage in (0, len(_STAGES) - 1) else math.ceil(repeats * _DEPTH[name])
+        strides += [stride, *[1] * (scaled - 1)]
+    return strides
+
+
+def _conv_norm(x, weights: Weights, layer: str, *, stride: int = 1, depthwise=False, activation=True):
+    """A convolution with its fixed normalisation folded in, and ReLU6."""
+    from openvino import opset13 as ops
+
+    kernel, gamma, beta, mean, variance = (
+        weights[f"{layer}/{name}"].astype(np.float64)
+        for name in ("kernel", "gamma", "beta", "moving_mean", "moving_variance")
+    )
+    scale = gamma / np.sqrt(variance + _EPSILON)
+    if depthwise:  # (h, w, channels, 1) to (groups, out, in, h, w)
+        kernel = (kernel[..., 0] * scale).transpose(2, 0, 1)[:, None, None]
+        convolution = ops.group_convolution
+    else:  # (h, w, in, out) to (out, in, h, w)
+        kernel = (kernel * scale).transpose(3, 2, 0, 1)
+        convolution = ops.convolution
+    x = convolution(x, _constant(kernel), [stride, stride], [0, 0], [0, 0], [1, 1], "same_upper")
+    x = ops.add(x, _constant((beta - mean * scale).reshape(1, -1, 1, 1)))
+    return ops.clamp(x, 0.0, 6.0) if activation else x
+
+
+def _constant(value, dtype=np.float32):
+    from openvino import opset13 as ops
+
+    return ops.constant(np.ascontiguousarray(value, dtype))
+
+
+def _product(x, kernel: np.ndarray):
+    from openvino import opset13 as ops
+
+    return ops.matmul(x, _constant(kernel.T), False, True)
+
+
+def _dense(x, weights: Weights, layer: str):
+    from openvino import opset13 as ops
+
+    return ops.add(_product(x, weights[f"{layer}/kernel"]), _constant(weights[f"{layer}/bias"]))
+
+
+def _split(x, lengths: list[int]) -> list:
+    from openvino import opset13 as ops
+
+    return ops.variadic_split(x, _constant(1, np.int64), _constant(lengths, np.int64)).outputs()
+
+
+def _shape(*sizes: int):
+    return _constant(sizes, np.int32)
+
+
+def _by_image(x, images, rest: list[int]):
+    """Reshapes (rows, n) to (images, *rest)."""
+    from openvino import opset13 as ops
+
+    return ops.reshape(x, ops.concat([images, _shape(*rest)], 0), special_zero=False)
+
+
+def _last(ops, x):
+    """The last size of x, as a shape of one."""
+    return ops.gather(ops.shape_of(x, output_type="i32"), _shape(-1), _constant(0, np.int32))
+
+
+def _model(ov, outputs: Mapping, parameters: list, name: str) -> openvino.Model:
+    results = []
+    for label, node in outputs.items():
+        output = node if isinstance(node, ov.Output) else node.output(0)
+        output.get_tensor().set_names({label})
+        results.append(output)
+    for parameter in parameters:
+        parameter.output(0).get_tensor().set_names({parameter.get_friendly_name()})
+    return ov.Model(results, parameters, name)

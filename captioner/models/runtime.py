@@ -1,0 +1,281 @@
+"""What runs a model: Keras, on which it was trained, or OpenVINO, several times as fast on a CPU.
+
+Captioning and search know a model only by `Runtime`: `encode`, `initial_state` and `step`. The OpenVINO runtime imports
+neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from captioner.errors import CaptionerError
+from captioner.models.openvino_graphs import encoder_graph, knows_encoder, start_graph, step_graph
+
+RUNTIMES = ("auto", "keras", "openvino")
+PRECISIONS = ("auto", "f32", "bf16")
+_KERAS_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the encoder sees in a batch of images.
+
+    Attributes:
+        grid: One vector for every position, row by row, float32 (images, positions, channels).
+        pooled: Their mean, float32 (images, channels).
+        class_scores: ImageNet logits, float32 (images, 1000).
+    """
+
+    grid: np.ndarray
+    pooled: np.ndarray
+    class_scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def __getitem__(self, index) -> Features:
+        """Some of the images: a slice, or an array of numbers or booleans."""
+        return Features(self.grid[index], self.pooled[index], self.class_scores[index])
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Features]) -> Features:
+        """Several batches as one."""
+        return cls(
+            *(np.concatenate([getattr(b, name) for b in batches]) for name in ("grid", "pooled", "class_scores"))
+        )
+
+
+class Runtime(Protocol):
+    """A model that can be run.
+
+    Attributes:
+        name: ``keras`` or ``openvino``.
+        precision: ``f32`` or ``bf16``: of the encoder; the decoder is always float32.
+        image_size: Side of the images that `encode` takes.
+    """
+
+    name: str
+    precision: str
+    image_size: int
+
+    def encode(self, images: np.ndarray) -> Features:
+        """Features of images (N, S, S, 3), uint8 RGB; N may be 0. The results do not depend on the batch."""
+
+    def initial_state(self, features: Features) -> tuple[tuple, tuple]:
+        """``(state, memory)`` from which `captioner.models.search.search` starts."""
+
+    def step(self, tokens: np.ndarray, state: tuple, memory: tuple) -> tuple:
+        """One step as `captioner.models.search.search` wants it; its arrays live until this thread's next call."""
+
+
+def make_runtime(
+    encoder_config: Mapping,
+    encoder_weights: Mapping[str, np.ndarray],
+    decoder_config: Mapping | None = None,
+    decoder_weights: Mapping[str, np.ndarray] | None = None,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Runtime:
+    """Runs the weights of a saved model.
+
+    Args:
+        encoder_config: `captioner.models.encoder.EncoderConfig` as a dict.
+        encoder_weights: ``layer/variable`` to array.
+        decoder_config: `captioner.models.decoder.DecoderConfig` as a dict; None for an encoder alone.
+        decoder_weights: ``layer/variable`` to array.
+        runtime: ``keras``, ``openvino``, or ``auto``: OpenVINO where it knows the encoder.
+        precision: Of the encoder: ``f32``, ``bf16``, or ``auto``: bfloat16 where the CPU computes in it.
+        threads: Cores to use; None for all that this process may use.
+
+    Raises:
+        CaptionerError: An argument makes no sense, or the runtime does not know the encoder (``kind="usage"``).
+    """
+    if runtime not in RUNTIMES:
+        raise _usage(f"unknown runtime {runtime!r}; known: {', '.join(RUNTIMES)}")
+    if precision not in PRECISIONS:
+        raise _usage(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if threads is not None and threads < 1:
+        raise _usage(f"threads must be at least 1, not {threads}")
+    name = encoder_config["name"]
+    if runtime == "auto":
+        runtime = "openvino" if knows_encoder(name) else "keras"
+    if runtime == "openvino":
+        if not knows_encoder(name):
+            raise _usage(f"the openvino runtime does not know the encoder {name!r}; use runtime='keras'")
+        return OpenVinoRuntime(
+            encoder_config, encoder_weights, decoder_config, decoder_weights, precision=precision, threads=threads
+        )
+    if precision == "bf16":
+        raise _usage("the keras runtime computes in f32; for bf16 use runtime='openvino'")
+    return KerasRuntime.from_weights(encoder_config, encoder_weights, decoder_config, decoder_weights, threads=threads)
+
+
+def _usage(message: str) -> CaptionerError:
+    return CaptionerError(message, kind="usage")
+
+
+class KerasRuntime:
+    """Runs Keras models as they are trained: the reference for the other.
+
+    Args:
+        encoder: From `captioner.models.encoder.build_encoder`.
+        decoder: A `captioner.models.decoder.Decoder`, or None.
+    """
+
+    name = "keras"
+    precision = "f32"
+
+    def __init__(self, encoder, decoder=None):
+        from captioner.models.compiling import compiled
+
+        self.image_size = encoder.image_size
+        self._encode = compiled(lambda images: encoder(images, training=False))
+        if decoder is not None:
+            self._initial_state = compiled(decoder.initial_state)
+            self._step = compiled(decoder.step)
+
+    @classmethod
+    def from_weights(cls, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, threads=None):
+        """Builds the models; arguments as in `make_runtime`."""
+        if threads is not None:
+            _limit_keras_threads(threads)
+        from captioner.models.decoder import Decoder, DecoderConfig
+        from captioner.models.encoder import EncoderConfig, build_encoder
+        from captioner.models.saving import load_weights
+
+        encoder = build_encoder(EncoderConfig(**encoder_config))
+        load_weights(encoder, encoder_weights, "encoder")
+        decoder = None
+        if decoder_config is not None:
+            decoder = Decoder(DecoderConfig(**decoder_config))
+            load_weights(decoder, decoder_weights, "decoder")
+        return cls(encoder, decoder)
+
+    def encode(self, images: np.ndarray) -> Features:
+        """See `Runtime.encode`."""
+        # Always the same two shapes, one image or a whole batch, so that each is compiled once.
+        size = _KERAS_BATCH if len(images) > 1 else 1
+        batches = []
+        for first in range(0, max(len(images), 1), size):
+            batch = images[first : first + size]
+            padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
+            output = self._encode(np.concatenate([batch, padding]))
+            grid = np.asarray(output["grid"])
+            grid = grid.reshape(len(grid), -1, grid.shape[-1])
+            arrays = (grid, np.asarray(output["pooled"]), np.asarray(output["class_scores"]))
+            batches.append(Features(*(array[: len(batch)] for array in arrays)))
+        return Features.concatenate(batches)
+
+    def initial_state(self, features: Features):
+        """See `Runtime.initial_state`."""
+        state, memory = self._initial_state(features.grid)
+        return tuple(np.asarray(part) for part in state), memory
+
+    def step(self, tokens, state, memory):
+        """See `Runtime.step`."""
+        logits, state, attention = self._step(tokens, state, memory)
+        return np.asarray(logits), tuple(np.asarray(part) for part in state), np.asarray(attention)
+
+
+def _limit_keras_threads(threads: int):
+    """Only before TensorFlow has started to compute; afterwards it keeps the threads that it has."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError:
+            pass
+
+
+class OpenVinoRuntime:
+    """Runs graphs built from the weights; see `make_runtime` for the arguments.
+
+    Images are encoded one at a time, as many at once as there are cores: nothing waits for a batch to fill, an image's
+    features do not depend on the others, and the activations of one image stay in a core's cache.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, precision="auto",
+        threads=None,
+    ):  # fmt: skip
+        import openvino as ov
+
+        core = ov.Core()
+        threads = threads or _cores()
+        if precision == "auto":
+            precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        self.precision = precision
+        self.image_size = encoder_config["image_size"]
+        settings = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+        encoder = core.compile_model(
+            encoder_graph(encoder_config["name"], self.image_size, encoder_weights),
+            "CPU",
+            {
+                **settings,
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "NUM_STREAMS": threads,
+                "INFERENCE_PRECISION_HINT": precision,
+            },
+        )
+        self._queue = ov.AsyncInferQueue(encoder, threads + 1)
+        self._queue.set_callback(_keep)
+        self._shapes = [tuple(output.shape)[1:] for output in encoder.outputs]
+        self._encoding = threading.Lock()
+        if decoder_config is not None:
+            exact = {**settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+            self._start = core.compile_model(start_graph(decoder_config, decoder_weights), "CPU", exact)
+            self._next = core.compile_model(step_graph(decoder_config, decoder_weights), "CPU", exact)
+            self._requests = threading.local()
+
+    def encode(self, images: np.ndarray) -> Features:
+        """See `Runtime.encode`."""
+        arrays = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
+        with self._encoding:
+            for i in range(len(images)):
+                self._queue.start_async({0: images[i : i + 1]}, (arrays, i))
+            self._queue.wait_all()
+        return Features(*arrays)
+
+    def initial_state(self, features: Features):
+        """See `Runtime.initial_state`."""
+        *state, values, keys = self._infer("start", self._start, [features.grid], share_outputs=False)
+        return tuple(state), (values, keys)
+
+    def step(self, tokens, state, memory):
+        """See `Runtime.step`."""
+        logits, *state, attention = self._infer("next", self._next, [tokens, *state, *memory], share_outputs=True)
+        return logits, tuple(state), attention
+
+    def _infer(self, name, model, inputs, share_outputs):
+        request = getattr(self._requests, name, None)  # one for each thread: a request runs once at a time
+        if request is None:
+            request = model.create_infer_request()
+            setattr(self._requests, name, request)
+        outputs = request.infer(dict(enumerate(inputs)), share_inputs=True, share_outputs=share_outputs)
+        return [outputs[i] for i in range(len(model.outputs))]
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _keep(request, where):
+    """Copies the results of an image to its place."""
+    arrays, i = where
+    for number, array in enumerate(arrays):
+        array[i] = request.get_output_tensor(number).data[0]
