@@ -34,6 +34,10 @@ class Interval:
         """The same in another unit."""
         return Interval(self.estimate * factor, self.low * factor, self.high * factor, self.level)
 
+    def moved(self, by: float) -> Interval:
+        """The same somewhere else."""
+        return Interval(self.estimate + by, self.low + by, self.high + by, self.level)
+
     def to_dict(self) -> dict:
         """``{"estimate", "low", "high", "level"}``."""
         return {"estimate": self.estimate, "low": self.low, "high": self.high, "level": self.level}

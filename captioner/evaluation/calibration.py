@@ -36,7 +36,7 @@ def reliability_bins(probabilities: np.ndarray, correct: np.ndarray, *, bins: in
 
     Args:
         probabilities: (predictions,) float, 0..1: of what the model chose.
-        correct: (predictions,) bool: whether it was right.
+        correct: (predictions,) bool: whether it was right; or float, how far it was, 0..1.
         bins: How many.
 
     Raises:
@@ -59,7 +59,7 @@ def expected_calibration_error(probabilities: np.ndarray, correct: np.ndarray, *
 
     Args:
         probabilities: (predictions,) float, 0..1: of what the model chose.
-        correct: (predictions,) bool: whether it was right.
+        correct: (predictions,) bool: whether it was right; or float, how far it was, 0..1.
         bins: How many.
 
     Raises:
@@ -143,10 +143,55 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, lowest: float = 0
     return 1 / ((low + high) / 2)
 
 
+def fit_platt(logprobs: np.ndarray, correct: np.ndarray, *, steps: int = 100) -> tuple[float, float]:
+    """Slope and offset that turn log-odds into calibrated ones (Platt, 1999): logistic regression on one variable.
+
+    For probabilities that are to mean something else than what the model was trained on, such as "people use this
+    word for the photo" instead of "this is the next word". `captioner.captioning.calibrate` applies them.
+
+    Args:
+        logprobs: (predictions,) float: natural logarithms of the probabilities, of data the model was not trained on.
+        correct: (predictions,) bool or 0..1: what came true.
+        steps: Most steps of Newton's method.
+
+    Returns:
+        ``(slope, offset)``: the calibrated log-odds are slope x log-odds + offset. Outcomes count as in Platt's paper,
+        a little short of 0 and 1, so that both stay finite when the classes can be separated.
+
+    Raises:
+        ValueError: There is no prediction, or the lengths differ.
+    """
+    probabilities, correct = _checked(np.exp(np.minimum(np.asarray(logprobs, np.float64), 0.0)), correct)
+    if not len(correct):
+        raise ValueError("there is no prediction to learn from")
+    probabilities = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    inputs = np.stack([np.log(probabilities) - np.log1p(-probabilities), np.ones(len(correct))], axis=1)
+    positive = correct.sum()
+    high, low = (positive + 1) / (positive + 2), 1 / (len(correct) - positive + 2)
+    targets = low + correct * (high - low)
+
+    def loss(parameters: np.ndarray) -> float:
+        odds = inputs @ parameters
+        return float(np.mean(np.logaddexp(0, odds) - targets * odds))
+
+    parameters, current = np.array([1.0, 0.0]), loss(np.array([1.0, 0.0]))
+    for _ in range(steps):
+        given = 1 / (1 + np.exp(-(inputs @ parameters)))
+        gradient = inputs.T @ (given - targets) / len(targets)
+        curvature = (inputs * (given * (1 - given))[:, None]).T @ inputs / len(targets) + 1e-9 * np.eye(2)
+        step, size = np.linalg.solve(curvature, gradient), 1.0
+        while (new := loss(parameters - size * step)) > current and size > 1e-6:
+            size /= 2
+        if current - new < 1e-12:
+            break
+        parameters, current = parameters - size * step, new
+    return float(parameters[0]), float(parameters[1])
+
+
 def _checked(probabilities: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    probabilities, correct = np.asarray(probabilities, np.float64), np.asarray(correct, bool)
+    probabilities, correct = np.asarray(probabilities, np.float64), np.asarray(correct, np.float64)
     if probabilities.ndim != 1 or probabilities.shape != correct.shape:
         raise ValueError(f"need one verdict a probability, got shapes {probabilities.shape}, {correct.shape}")
-    if not np.all((probabilities >= 0) & (probabilities <= 1)):
-        raise ValueError("probabilities must lie in 0..1")
+    if not all(np.all((values >= 0) & (values <= 1)) for values in (probabilities, correct)):
+        raise ValueError("probabilities and verdicts must lie in 0..1")
     return probabilities, correct

@@ -1,0 +1,227 @@
+"""Every measure of a set of captions in one report, as a table for people, and as the results file of coco-caption.
+
+Scores are in the unit of published tables, that is times 100 (CIDEr-D 58.9); shares and probabilities are in 0..1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from captioner.errors import DatasetError
+from captioner.evaluation.bootstrap import bootstrap_interval
+from captioner.evaluation.calibration import area_under_risk_coverage, expected_calibration_error, risk_coverage
+from captioner.evaluation.coco_metrics import MAX_N, bleu_from_statistics, bleu_statistics, cider_d, rouge_l
+from captioner.evaluation.diversity import diversity, is_dangling, repeated_words
+from captioner.evaluation.meteor import meteor_1_5, meteor_nltk
+from captioner.evaluation.ptb import tokenize
+from captioner.results import Caption
+
+METEORS = {"nltk": ("METEOR-NLTK", meteor_nltk), "1.5": ("METEOR 1.5", meteor_1_5)}
+"""The METEORs that can be asked for, with the names they have in reports."""
+
+_COVERAGES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+_COCO_NAME = re.compile(r"(?:^|_|/)(\d{12})(?:\.\w+)?$")
+
+
+def evaluate_captions(
+    references: Mapping[str, Sequence[str]],
+    candidates: Mapping[str, str | Caption],
+    *,
+    idf_from: Mapping[str, Sequence[str]] | None = None,
+    meteor: str | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict:
+    """Measures captions against what people wrote.
+
+    Args:
+        references: File to the captions that people wrote, as text.
+        candidates: File to the caption to be judged; the same files. With `Caption` objects the report also says
+            how far their probabilities can be trusted.
+        idf_from: References that give CIDEr-D its weights instead of ``references``, for example the training
+            captions. Needed for comparable numbers on very small sets.
+        meteor: ``nltk`` or ``1.5`` adds that METEOR; see `captioner.evaluation.meteor`.
+        samples: Draws of the bootstrap over photos.
+        seed: Of the draws.
+
+    Returns:
+        A dictionary of plain JSON types:
+
+        - ``photos``, ``references``: how many.
+        - ``scores``: BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and METEOR if asked for, times 100, each ``{"estimate", "low",
+          "high", "level"}`` with the 95 % interval over photos. The interval of METEOR 1.5 is that of the photos'
+          mean, moved to the corpus score.
+        - ``diversity``: as `captioner.evaluation.diversity.Diversity`; ``dangling`` and ``repeated`` with intervals.
+        - ``confidence``, for `Caption` objects only: see `confidence_report`.
+        - ``captions``: one ``{"file", "caption", "CIDEr-D", "ROUGE-L"}`` a photo, in the order of ``candidates``.
+
+    Raises:
+        DatasetError: There is no photo, the two are not of the same photos, or a photo has no reference.
+        CaptionerError: ``meteor`` is not installed.
+        ValueError: There is no such ``meteor``.
+    """
+    if meteor is not None and meteor not in METEORS:
+        raise ValueError(f"meteor must be one of {', '.join(METEORS)} or None, not {meteor!r}")
+    _check(references, candidates)
+    texts = {file: caption.text if isinstance(caption, Caption) else caption for file, caption in candidates.items()}
+    words = {file: tokenize(text) for file, text in texts.items()}
+    people = {file: [tokenize(text) for text in references[file]] for file in texts}
+    corpus = None if idf_from is None else {file: [tokenize(text) for text in idf_from[file]] for file in idf_from}
+
+    drawn = {"samples": samples, "seed": seed}
+    counts = bleu_statistics(people, words)
+    rouge = rouge_l(people, words)[1]
+    cider = cider_d(people, words, idf_from=corpus)[1]
+    scores = {
+        f"BLEU-{n + 1}": bootstrap_interval(counts, lambda sums, n=n: bleu_from_statistics(sums)[n], **drawn)
+        for n in range(MAX_N)
+    }
+    scores["ROUGE-L"] = bootstrap_interval(rouge, **drawn)
+    scores["CIDEr-D"] = bootstrap_interval(cider, **drawn)
+    if meteor is not None:
+        name, metric = METEORS[meteor]
+        score, photos = metric(people, words)
+        scores[name] = bootstrap_interval(photos, **drawn).moved(score - float(photos.mean()))
+
+    dangling = np.array([is_dangling(caption) for caption in words.values()], np.float64)
+    repeated = np.array([bool(repeated_words(caption)) for caption in words.values()], np.float64)
+    report = {
+        "photos": len(words),
+        "references": sum(map(len, people.values())),
+        "scores": {name: interval.scaled(100).to_dict() for name, interval in scores.items()},
+        "diversity": {
+            **diversity(words.values()).to_dict(),
+            "dangling": bootstrap_interval(dangling, **drawn).to_dict(),
+            "repeated": bootstrap_interval(repeated, **drawn).to_dict(),
+        },
+    }
+    captions = list(candidates.values())
+    if all(isinstance(caption, Caption) for caption in captions):
+        report["confidence"] = confidence_report(captions, list(people.values()), cider)
+    report["captions"] = [
+        {"file": file, "caption": text, "CIDEr-D": round(100 * c, 4), "ROUGE-L": round(100 * r, 4)}
+        for (file, text), c, r in zip(texts.items(), cider.tolist(), rouge.tolist(), strict=True)
+    ]
+    return report
+
+
+def confidence_report(
+    captions: Sequence[Caption], references: Sequence[Sequence[Sequence[str]]], cider: np.ndarray
+) -> dict:
+    """How far the probabilities of captions can be trusted.
+
+    A word counts as right if a person used it for the photo; the confidence of a caption is compared with the share of
+    its words that are right.
+
+    Args:
+        captions: Captions.
+        references: Tokens of what people wrote for each of their photos.
+        cider: CIDEr-D of every caption, 0..10: float (captions,).
+
+    Returns:
+        ``{"word_calibration_error", "caption_calibration_error", "risk", "selected"}``: the expected calibration
+        errors of the words' probabilities as the decoder gave them and of the captions' confidence, 0..1; the area
+        under the risk-coverage curve, where risk is the share of wrong words; and, for some coverages, ``{"coverage",
+        "confidence", "CIDEr-D"}``: the lowest confidence and the mean CIDEr-D x 100 of the most confident captions.
+    """
+    right = [words_used(caption, people) for caption, people in zip(captions, references, strict=True)]
+    probabilities = np.array([min(1.0, word.probability) for caption in captions for word in caption.words])
+    confidence = np.array([min(1.0, caption.confidence) for caption in captions])
+    share = np.array([flags.mean() if len(flags) else 0.0 for flags in right])
+    coverage, risk = risk_coverage(confidence, -cider)
+    levels = np.sort(np.unique(confidence))[::-1]
+    rows = [min(int(np.searchsorted(coverage, wanted - 1e-9)), len(coverage) - 1) for wanted in _COVERAGES]
+    flags = np.concatenate(right)
+    return {
+        "word_calibration_error": expected_calibration_error(probabilities, flags) if len(flags) else None,
+        "caption_calibration_error": expected_calibration_error(confidence, share),
+        "risk": area_under_risk_coverage(confidence, 1 - share),
+        "selected": [
+            {"coverage": float(coverage[i]), "confidence": float(levels[i]), "CIDEr-D": float(-100 * risk[i])}
+            for i in dict.fromkeys(rows)
+        ],
+    }
+
+
+def words_used(caption: Caption, references: Sequence[Sequence[str]]) -> np.ndarray:
+    """Which words of a caption people used too: bool (words,).
+
+    Args:
+        caption: The caption of a photo.
+        references: Tokens of what people wrote for the photo, as `captioner.evaluation.ptb.tokenize` gives them.
+    """
+    used = {token for reference in references for token in reference}
+    return np.array([word.text in used for word in caption.words], bool)
+
+
+def coco_results(
+    candidates: Mapping[str, str | Caption], image_ids: Mapping[str, int | str] | None = None
+) -> list[dict]:
+    """Captions as the results file of coco-caption holds them.
+
+    Args:
+        candidates: File to caption.
+        image_ids: File to the id that the annotations use. By default the 12 digits at the end of a COCO file name as
+            a number, and any other name as it is.
+
+    Returns:
+        ``[{"image_id", "caption"}]`` in the order of ``candidates``.
+    """
+    if image_ids is None:
+        found = {file: _COCO_NAME.search(file) for file in candidates}
+        image_ids = {file: int(match.group(1)) if match else file for file, match in found.items()}
+    return [
+        {"image_id": image_ids[file], "caption": caption.text if isinstance(caption, Caption) else caption}
+        for file, caption in candidates.items()
+    ]
+
+
+def format_table(reports: Mapping[str, dict]) -> str:
+    """Reports side by side, as a Markdown table: one row a measure, one column a model.
+
+    Args:
+        reports: Name of the model to what `evaluate_captions` returned.
+    """
+    names = dict.fromkeys(name for report in reports.values() for name in report["scores"])
+    rows = [("", list(reports))]
+    rows += [(name, [_number(report["scores"].get(name)) for report in reports.values()]) for name in names]
+    for label, key in (("dangling endings", "dangling"), ("repeated content word", "repeated")):
+        rows.append((label, [_share(report["diversity"][key]) for report in reports.values()]))
+    for label, key, form in (
+        ("distinct captions", "distinct_captions", "{:,}"),
+        ("distinct words", "distinct_words", "{:,}"),
+        ("words a caption", "mean_length", "{:.1f}"),
+    ):
+        rows.append((label, [form.format(report["diversity"][key]) for report in reports.values()]))
+    rows.append(("photos", [f"{report['photos']:,}" for report in reports.values()]))
+    widths = [max(len(label) for label, _ in rows)]
+    widths += [max(len(cells[column]) for _, cells in rows) for column in range(len(reports))]
+    lines = [
+        "| "
+        + " | ".join([label.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        + " |"
+        for label, cells in rows
+    ]
+    rule = "| " + " | ".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]) + " |"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _number(interval: dict | None) -> str:
+    return "-" if interval is None else "{estimate:.1f} ({low:.1f} to {high:.1f})".format(**interval)
+
+
+def _share(interval: dict) -> str:
+    return "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**interval)
+
+
+def _check(references: Mapping[str, Sequence[str]], candidates: Mapping[str, object]) -> None:
+    if not candidates:
+        raise DatasetError("there is no caption to score; name photos that have captions", kind="empty")
+    if odd := references.keys() ^ candidates.keys():
+        side = "captions of people" if next(iter(odd)) in candidates else "captions to be judged"
+        raise DatasetError(f"{len(odd)} photos have no {side}, for example {next(iter(odd))}", kind="mismatch")
+    if bare := [file for file, texts in references.items() if not texts]:
+        raise DatasetError(f"{bare[0]} has no caption of people to compare with", kind="mismatch")
