@@ -53,7 +53,7 @@ def test_tokens_hold_neither_spaces_nor_punctuation():
 def test_any_text_is_accepted():
     hypothesis = pytest.importorskip("hypothesis")
 
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.settings(max_examples=100, deadline=None)
     @hypothesis.given(hypothesis.strategies.text(max_size=60))
     def check(text):
         assert all(token.split() == [token] for token in tokenize(text))
