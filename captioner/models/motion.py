@@ -1,0 +1,107 @@
+"""What moves between two frames: optical flow and brightness changes summed up in a short vector.
+
+Dense inverse search flow (Kroeger et al. 2016, OpenCV) on small grey frames, less the motion of the camera, is averaged
+over the cells of a grid. Where in the picture something moves says little about what happens, so the cells are sorted:
+the vector tells how much moves, in how many places, how evenly and how suddenly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GREY_SIZE = 112
+"""Side of the grey frames in pixels."""
+CELLS = 7
+"""Cells a side."""
+TOP = 6
+"""How many of the sorted cells are kept."""
+BINS = 8
+"""Directions of the histogram, from rightwards, clockwise on the screen."""
+_QUANTITIES = ("speed", "disorder", "coherence", "acceleration", "brightness")
+MOTION_SIZE = len(_QUANTITIES) * (TOP + 2) + BINS + 1
+"""Length of the vector: top cells, mean and spread of each quantity, the directions, the camera's speed."""
+_FLOOR = 0.02  # sides a second: below it lies the noise of the flow
+
+
+class MotionMeter:
+    """Measures the motion of a video fed frame by frame.
+
+    Nothing but the last frame and its flow is kept, so a video of any length takes the same memory.
+
+    Attributes:
+        speed: Where it moved between the last two frames: float32 (GREY_SIZE, GREY_SIZE), sides a second, without the
+            motion of the camera; None before the second frame.
+    """
+
+    def __init__(self):
+        import cv2
+
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._grey = None
+        self._time = 0.0
+        self.speed = None
+
+    def push(self, time: float, image: np.ndarray) -> np.ndarray:
+        """Motion since the frame before.
+
+        Args:
+            time: Seconds.
+            image: RGB uint8 (H, W, 3), the whole frame squashed to a square or not.
+
+        Returns:
+            float32 (MOTION_SIZE,): logarithms of speeds in frame sides a second, except for the directions, which are
+            shares. All zero for the first frame.
+        """
+        import cv2
+
+        small = cv2.resize(image, (GREY_SIZE, GREY_SIZE), interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        before, self._grey = self._grey, grey
+        seconds, self._time = max(time - self._time, 1e-3), time
+        if before is None:
+            return np.zeros(MOTION_SIZE, np.float32)
+        flow = self._flow.calc(before, grey, None) / np.float32(GREY_SIZE * seconds)
+        camera = np.median(flow[::4, ::4].reshape(-1, 2), axis=0)
+        flow -= camera
+        speed = np.hypot(flow[..., 0], flow[..., 1])
+        earlier = speed if self.speed is None else self.speed
+        self.speed = speed
+        mean = _cells(speed)
+        direction = _cells(flow)
+        quantities = {
+            "speed": mean,
+            "disorder": np.sqrt(np.maximum(_cells(speed * speed) - np.square(direction).sum(-1), 0)),
+            "coherence": np.hypot(direction[..., 0], direction[..., 1]),
+            "acceleration": np.abs(mean - _cells(earlier)),
+            "brightness": _cells(cv2.absdiff(before, grey).astype(np.float32)) / np.float32(255 * 4 * seconds),
+        }
+        parts = []
+        for name in _QUANTITIES:
+            values = np.sort(quantities[name], axis=None)[::-1]
+            parts.append(_logarithm(np.array([*values[:TOP], values.mean(), values.std()])))
+        angle = np.arctan2(flow[..., 1], flow[..., 0])
+        number = np.floor(angle / (2 * np.pi) * BINS + 0.5).astype(int) % BINS
+        shares = np.bincount(number.ravel(), weights=speed.ravel(), minlength=BINS)
+        parts.append(shares / max(float(speed.sum()), _FLOOR * speed.size))
+        parts.append(_logarithm(np.array([np.hypot(*camera)])))
+        return np.concatenate(parts).astype(np.float32)
+
+
+def mirrored(motion: np.ndarray) -> np.ndarray:
+    """Motion vectors (..., MOTION_SIZE) of the video whose left and right have changed places."""
+    swapped = motion.copy()
+    first = MOTION_SIZE - 1 - BINS
+    swapped[..., first : first + BINS] = motion[..., first + (BINS // 2 - np.arange(BINS)) % BINS]
+    return swapped
+
+
+def _cells(values: np.ndarray) -> np.ndarray:
+    """Averages (S, S) or (S, S, n) over the cells of the grid."""
+    import cv2
+
+    return cv2.resize(values, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
+
+
+def _logarithm(speed: np.ndarray) -> np.ndarray:
+    """0 at rest, rising by 1 whenever the speed grows e-fold, well above the noise."""
+    return np.log1p(speed / _FLOOR)
