@@ -19,6 +19,9 @@ from captioner.results import Caption, Word
 if TYPE_CHECKING:
     from captioner.models.runtime import Features, Runtime
 
+GRID_STRIDE = 32
+"""Pixels of the encoder's input to one position of its grid, in each direction."""
+
 BATCH_SIZE = 16
 """Images encoded and searched together by default; results do not depend on it."""
 
@@ -48,12 +51,13 @@ class ImageCaptioner:
         self.sha256 = saved.sha256
         self.runtime = runtime
         self.image_size = runtime.image_size
-        self.grid_side = math.isqrt(runtime.positions)
+        self.grid_side = math.ceil(self.image_size / GRID_STRIDE)
         self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"])
-        if len(self.tokenizer) != runtime.vocabulary_size:
+        expected = saved.config["decoder"]["vocabulary_size"]
+        if len(self.tokenizer) != expected:
             raise ModelLoadError(
-                f"{saved.folder / 'tokenizer.json'}: holds {len(self.tokenizer)} tokens, the decoder wants "
-                f"{runtime.vocabulary_size}; the files belong to different models, get the folder again"
+                f"{saved.folder / 'tokenizer.json'}: holds {len(self.tokenizer)} tokens, the decoder wants {expected}; "
+                "the files belong to different models, get the folder again"
             )
         self.options = SearchOptions(**saved.config.get("search", {}))
         self._calibration = saved.config.get("calibration", {"slope": 1.0, "offset": 0.0})
@@ -243,7 +247,7 @@ def load(
     Raises:
         ModelLoadError: There is no such model, or its folder is incomplete or altered.
     """
-    from captioner.models.runtime import open_runtime
+    from captioner.models.runtime import make_runtime
     from captioner.models.saving import read_model
 
     saved = read_model(DEFAULT_MODEL if name is None else name)
@@ -251,7 +255,16 @@ def load(
         from captioner.classifying import ClipClassifier
 
         return ClipClassifier(saved, runtime=runtime, precision=precision, threads=threads)
-    return ImageCaptioner(saved, open_runtime(saved, runtime=runtime, precision=precision, threads=threads))
+    engine = make_runtime(
+        saved.config["encoder"],
+        saved.part("encoder"),
+        saved.config["decoder"],
+        saved.part("decoder"),
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+    )
+    return ImageCaptioner(saved, engine)
 
 
 DEFAULT_MODEL = "flickr8k"

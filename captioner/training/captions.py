@@ -67,7 +67,7 @@ class CaptionTrainingOptions:
     samples: int = 5
     mix: float = 0.9
     precision: str = "bf16"
-    decoder: StageOptions = field(default_factory=lambda: StageOptions(epochs=12, batch_size=48))
+    decoder: StageOptions = field(default_factory=lambda: StageOptions(epochs=9, batch_size=64))
     finetune: StageOptions = field(
         default_factory=lambda: StageOptions(
             epochs=8, batch_size=24, learning_rate=4e-4, encoder_rate=0.25, class_weight=0.1, patience=8
