@@ -160,13 +160,20 @@ class RunFolder:
         """Adds the record of something that has no file of its own, such as a folder that cannot be read."""
         self._extras.append(dict(record))
 
-    def records(self) -> Iterator[dict]:
-        """Every record in the folder, sorted by the path of the input; videos with their pictures."""
+    def results(self) -> Iterator[tuple[str | None, dict]]:
+        """(stem, record with its pictures) of everything in the folder, sorted by the path of the input.
+
+        The stem is None for what has no files of its own.
+        """
         for path in sorted(self.stored, key=natural_key):
             record = self._read(self.stored[path])
             if record:
-                yield record
-        yield from self._extras
+                yield self.stored[path].stem, record
+        yield from ((None, record) for record in self._extras)
+
+    def records(self) -> Iterator[dict]:
+        """The records of `results` alone."""
+        return (record for _, record in self.results())
 
     def write_results(self) -> None:
         """Writes ``results.jsonl`` anew from the results.

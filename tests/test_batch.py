@@ -368,6 +368,7 @@ def test_interrupted_it_ends_at_once_and_says_how_to_go_on(tmp_path, number):
     process = start(source, output)
     wait_for((output / "a.mp4.srt").exists)
     (worker,) = workers_of(process.pid)
+    time.sleep(0.5)  # until it waits for the next file, which takes for ever
     process.send_signal(number)
     text, _ = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -1,0 +1,299 @@
+"""The command line: parses, calls the package, returns an exit status; what it does is done elsewhere.
+
+Nothing heavy is imported before a command runs, so that ``captioner --help`` is there at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captioner import __version__
+from captioner.errors import CaptionerError
+
+USAGE = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Says what is in photographs and videos: captions, actions, unusual moments. On a CPU, offline.",
+    epilog="Exit status: 0 everything worked, 1 some input failed, 2 wrong usage. Results go to standard output, "
+    "everything else to standard error.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help needs no rich, which takes as long to import as everything else together
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Trains a model on your own data.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(train_app, name="train")
+
+
+def command(owner: typer.Typer, name: str) -> Callable:
+    """A command whose errors become one line on standard error and an exit status."""
+
+    def decorate(function: Callable[..., int | None]) -> Callable:
+        @owner.command(name)
+        @functools.wraps(function)
+        def run(*args, **kwargs):
+            try:
+                status = function(*args, **kwargs)
+            except CaptionerError as error:
+                status = _complain(str(error))
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                status = INTERRUPTED
+            except BrokenPipeError:  # whoever read the results wants no more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                status = 1
+            raise typer.Exit(status or 0)
+
+        return function
+
+    return decorate
+
+
+def _complain(text: str) -> int:
+    print(f"captioner: {text}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    return USAGE
+
+
+# Defaults of options that are None here are those of the package; what help shows for them is checked by a test.
+Paths = Annotated[list[Path], typer.Argument(help="Files and folders.", metavar="PATH...")]
+Model = Annotated[str | None, typer.Option(help="Name of a shipped model, or a model folder.", metavar="NAME|DIR")]
+Classifier = Annotated[
+    str | None,
+    typer.Option(help="A clip classifier, or none.", metavar="NAME|DIR|none", show_default="the shipped one"),
+]
+BeamSize = Annotated[int | None, typer.Option(help="Captions followed at once; 1 is greedy.", show_default="3")]
+NBest = Annotated[int | None, typer.Option(help="Captions to give for each image, best first.", show_default="1")]
+MaxLength = Annotated[int | None, typer.Option(help="Most words of a caption.", show_default="20")]
+MinLength = Annotated[int | None, typer.Option(help="Fewest words of a caption.", show_default="1")]
+LengthPenalty = Annotated[
+    float | None, typer.Option(help="Power of the length that divides log-probabilities.", show_default="0.8")
+]
+Strategy = Annotated[str | None, typer.Option(help="beam, greedy or sample.", show_default="beam")]
+Temperature = Annotated[float | None, typer.Option(help="Sampling: below 1 careful, above bold.", show_default="1.0")]
+TopK = Annotated[int | None, typer.Option(help="Sampling: only among so many words; 0 is all.", show_default="0")]
+TopP = Annotated[float | None, typer.Option(help="Sampling: only among words of this share.", show_default="1.0")]
+Seed = Annotated[int | None, typer.Option(help="Sampling: the same seed, the same captions.", show_default="0")]
+BatchSize = Annotated[int, typer.Option(help="Images computed together; results do not depend on it.")]
+Format = Annotated[str, typer.Option(help="text, json, jsonl or csv.")]
+Runtime = Annotated[str, typer.Option(help="auto, openvino or keras.")]
+Precision = Annotated[str, typer.Option(help="auto, f32 or bf16.")]
+Threads = Annotated[int | None, typer.Option(help="Cores to use.", show_default="all")]
+TimeLimit = Annotated[float, typer.Option(help="Seconds that a file may take before it counts as failed.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed in an earlier run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make results again that are there already.")]
+Engine = Annotated[str, typer.Option(help="local, or ray (needs the extra `ray`).")]
+
+
+def _given(**options) -> dict:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@command(app, "image")
+def image(
+    paths: Paths,
+    model: Model = None,
+    beam_size: BeamSize = None,
+    n_best: NBest = None,
+    format: Format = "text",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="A file; or a folder (one that exists, or a name that ends in / or has no extension where PATH is a "
+            "folder): then the run can be stopped and started again, and DIR/results.jsonl has the results.",
+            metavar="FILE|DIR",
+        ),
+    ] = None,
+    batch_size: BatchSize = 16,
+    strategy: Strategy = None,
+    max_length: MaxLength = None,
+    min_length: MinLength = None,
+    length_penalty: LengthPenalty = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    prefix: Annotated[str, typer.Option(help="First words that every caption must have.")] = "",
+    must_include: Annotated[
+        list[str] | None, typer.Option(help="A word that every caption must contain; may be given several times.")
+    ] = None,
+    attention_dir: Annotated[
+        Path | None,
+        typer.Option(help="Write a picture there for each photo: where the model looked for each word.", metavar="DIR"),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option(help="With a folder as --output: what to write besides results.jsonl: csv, txt, html.")
+    ] = "",
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    time_limit: TimeLimit = 300.0,
+    retry_failed: RetryFailed = False,
+    overwrite: Overwrite = False,
+    engine: Engine = "local",
+) -> int:
+    """Captions photos."""
+    from captioner import commands
+
+    search = _given(
+        beam_size=beam_size, n_best=n_best, strategy=strategy, max_length=max_length, min_length=min_length,
+        length_penalty=length_penalty, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+    )  # fmt: skip
+    task = commands.CaptionImages(
+        model, search, prefix, tuple(must_include or ()), batch_size,
+        attention_dir=attention_dir and str(attention_dir), computing=commands.Computing(runtime, precision, threads),
+    )  # fmt: skip
+    if commands.is_folder_output(output, paths):
+        return commands.images_to_folder(
+            task, paths, output, formats=formats, time_limit=time_limit, retry_failed=retry_failed, overwrite=overwrite,
+            engine=engine,
+        )  # fmt: skip
+    return commands.images_to_stream(task, paths, output, format)
+
+
+@command(app, "video")
+def video(
+    paths: Paths,
+    output: Annotated[Path, typer.Option(help="Folder of the results.", metavar="DIR")],
+    model: Model = None,
+    classifier: Classifier = None,
+    interval: Annotated[float, typer.Option(help="Seconds between the frames that are looked at.")] = 1.0,
+    formats: Annotated[
+        str, typer.Option(help="Comma-separated: jsonl, srt, vtt, csv, html, txt.")
+    ] = "jsonl,srt,vtt,csv,html",
+    beam_size: BeamSize = None,
+    max_length: MaxLength = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    time_limit: TimeLimit = 3600.0,
+    retry_failed: RetryFailed = False,
+    overwrite: Overwrite = False,
+    engine: Engine = "local",
+) -> int:
+    """Says what happens when in videos. A run that was stopped goes on when started again."""
+    from captioner import commands
+
+    task = commands.WatchVideos(
+        model, commands.chosen_classifier(classifier), interval, _given(beam_size=beam_size, max_length=max_length),
+        commands.Computing(runtime, precision, threads),
+    )  # fmt: skip
+    return commands.videos_to_folder(
+        task, paths, output, formats=formats, time_limit=time_limit, retry_failed=retry_failed, overwrite=overwrite,
+        engine=engine,
+    )  # fmt: skip
+
+
+@command(app, "classify")
+def classify(
+    paths: Paths,
+    model: Model = None,
+    format: Format = "text",
+    output: Annotated[str | None, typer.Option(help="A file instead of standard output.", metavar="FILE")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Probability below which a clip gets no label.", show_default="the model's own"),
+    ] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+) -> int:
+    """Names the action in video clips."""
+    from captioner import commands
+
+    task = commands.ClassifyClips(
+        commands.needed_classifier(model), threshold, commands.Computing(runtime, precision, threads)
+    )
+    return commands.clips_to_stream(task, paths, output, format)
+
+
+@command(app, "evaluate")
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Data set: photos with captions, or labelled clips.", metavar="DIR")],
+    model: Model = None,
+    split: Annotated[str, typer.Option(help="train, dev (val), test or all.")] = "test",
+    output: Annotated[
+        Path | None, typer.Option(help="Write the report as JSON, captions for coco-caption beside it.", metavar="FILE")
+    ] = None,
+    beam_size: BeamSize = None,
+    batch_size: BatchSize = 16,
+    meteor: Annotated[str | None, typer.Option(help="nltk or 1.5: that METEOR too (needs WordNet or Java).")] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+) -> int:
+    """Scores a model on a data set."""
+    from captioner import commands
+
+    return commands.evaluate(
+        model, data, split, output, search=_given(beam_size=beam_size), batch_size=batch_size, meteor=meteor,
+        computing=commands.Computing(runtime, precision, threads),
+    )  # fmt: skip
+
+
+@command(app, "models")
+def models() -> int:
+    """Lists the models that are shipped."""
+    from captioner import commands
+
+    return commands.list_models()
+
+
+@command(app, "demo")
+def demo(model: Model = None) -> int:
+    """Captions the real photographs inside scikit-image: a cat, a cup of coffee, an astronaut, a rocket."""
+    from captioner import commands
+
+    return commands.images_to_stream(commands.CaptionImages(model), commands.demo_photos(), None, "text")
+
+
+@command(app, "search")
+def search(
+    folder: Annotated[Path, typer.Argument(help="Output folder of a run.", metavar="DIR")],
+    words: Annotated[list[str], typer.Argument(help='What to look for, for example "dog on a beach".')],
+    limit: Annotated[int, typer.Option(help="Most hits to print.")] = 20,
+    format: Annotated[str, typer.Option(help="text or jsonl.")] = "text",
+) -> int:
+    """Finds photos and moments of videos by what their captions say, best first."""
+    from captioner import commands
+
+    return commands.search(folder, " ".join(words), limit, format)
+
+
+@command(app, "serve")
+def serve(
+    port: Annotated[int, typer.Option(help="Port of the page.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen on; another lets other machines in.")] = "127.0.0.1",
+    model: Model = None,
+    classifier: Classifier = None,
+) -> int:
+    """Opens a web page for trying the models (needs the extra `app`)."""
+    from captioner import commands
+
+    return commands.serve(host, port, model, classifier)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the ``captioner`` command."""
+    app(prog_name="captioner")

@@ -1,0 +1,306 @@
+"""What the commands do: the parts of the package put together, results printed, an exit status returned."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from captioner.batch import Summary, run_batch
+from captioner.errors import CaptionerError
+from captioner.inputs import find_inputs
+from captioner.jobs import CaptionImages, ClassifyClips, Computing, WatchVideos, answers
+from captioner.outputs.atomic import write_atomic
+from captioner.outputs.names import printable
+from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
+from captioner.progress import BatchBars, ProgressBars
+from captioner.run_folder import RESULTS, RunFolder
+from captioner.workers import Task, process_isolated
+
+__all__ = [
+    "CaptionImages",
+    "ClassifyClips",
+    "Computing",
+    "WatchVideos",
+    "chosen_classifier",
+    "clips_to_stream",
+    "demo_photos",
+    "evaluate",
+    "images_to_folder",
+    "images_to_stream",
+    "is_folder_output",
+    "list_models",
+    "needed_classifier",
+    "search",
+    "serve",
+    "videos_to_folder",
+]
+
+DEMO_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
+DEFAULT_CLASSIFIER = "ucf101-6"
+
+
+def is_folder_output(output: str | None, paths: Sequence[Path]) -> bool:
+    """Whether ``--output`` means a folder: it is one, ends like one, or has no extension where an input is a folder."""
+    if output is None:
+        return False
+    if os.path.isdir(output) or output.endswith(("/", os.sep)):
+        return True
+    return not os.path.splitext(output)[1] and any(path.is_dir() for path in paths) and not os.path.exists(output)
+
+
+def images_to_stream(task: CaptionImages, paths: Sequence[Path], output: str | None, format: str) -> int:
+    """Captions of photos to a file or to standard output."""
+    from captioner.media.images import IMAGE_EXTENSIONS
+
+    task.check()
+    return _to_stream(task, paths, IMAGE_EXTENSIONS, output, format, "image", "photos")
+
+
+def clips_to_stream(task: ClassifyClips, paths: Sequence[Path], output: str | None, format: str) -> int:
+    """Labels of clips to a file or to standard output."""
+    from captioner.media.videos import VIDEO_EXTENSIONS
+
+    return _to_stream(task, paths, VIDEO_EXTENSIONS, output, format, "clip", "clips")
+
+
+def _to_stream(task: Task, paths, extensions, output: str | None, format: str, kind: str, name: str) -> int:
+    if format not in FORMATS:
+        raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
+    inputs = find_inputs(paths, extensions)
+    _check_output(output, inputs, extensions)
+    status = 0
+    records = answers(task, inputs)
+    first = next(records)  # a model that cannot be loaded must not cost the old output
+    silent = output is None and sys.stdout is not None and sys.stdout.isatty()
+    with ProgressBars(silent=silent) as bars, open_writer(output, format, kind) as writer:
+        for record in bars.track(_chain(first, records), name, len(inputs)):
+            writer.write(record)
+            if "error" in record:
+                status = 1
+                bars.say(f"captioner: {printable(record['error']['message'])}")
+    return status
+
+
+def _chain(first, rest):
+    yield first
+    yield from rest
+
+
+def _check_output(output: str | None, inputs, extensions) -> None:
+    """An output that is an input, or a photo, is a slip of the hand; writing to it would destroy the photo."""
+    if output is None or not os.path.exists(output):
+        return
+    is_input = any(not one.error and os.path.samefile(output, one.file) for one in inputs)
+    if is_input or os.path.splitext(output)[1].lower() in extensions:
+        raise CaptionerError(
+            f"{printable(output)}: exists and is an input, which would be overwritten; give --output another name",
+            kind="usage",
+        )
+
+
+def images_to_folder(
+    task: CaptionImages, paths: Sequence[Path], output: str, *, formats: str, engine: str, **options: Any
+) -> int:
+    """Captions of photos to a folder; resumable."""
+    from dataclasses import replace
+
+    from captioner.media.images import IMAGE_EXTENSIONS
+
+    chosen = _formats(formats, ("jsonl", "csv", "txt", "html"))
+    task = replace(task, pictures="html" in chosen)
+    finish: list[Callable[[RunFolder], None]] = []
+    if "csv" in chosen:
+        finish.append(lambda folder: write_atomic(folder.path / "results.csv", to_csv(folder.records(), "image")))
+    if "html" in chosen:
+        finish.append(_write_images_page)
+    sidecars = {name: IMAGE_SIDECARS[name] for name in chosen if name == "txt"}
+    return _to_folder(task, paths, IMAGE_EXTENSIONS, output, "photos", sidecars, finish, engine, options)
+
+
+def videos_to_folder(
+    task: WatchVideos, paths: Sequence[Path], output: Path, *, formats: str, engine: str, **options: Any
+) -> int:
+    """What happens when in videos, to a folder; resumable."""
+    from captioner.media.videos import VIDEO_EXTENSIONS
+
+    chosen = _formats(formats, ("jsonl", "srt", "vtt", "csv", "txt", "html"))
+    sidecars = {name: VIDEO_SIDECARS[name] for name in chosen if name in VIDEO_SIDECARS}
+    finish: list[Callable[[RunFolder], None]] = [_write_index]
+    if "html" in chosen:
+        sidecars["html"] = _video_page
+        finish.append(_write_videos_page)
+    return _to_folder(task, paths, VIDEO_EXTENSIONS, output, "videos", sidecars, finish, engine, options)
+
+
+def _to_folder(task, paths, extensions, output, name, sidecars, finish, engine, options) -> int:
+    task.check()
+    if engine not in ("local", "ray"):
+        raise CaptionerError(f"unknown engine {engine!r}; known: local, ray", kind="usage")
+    if options["time_limit"] <= 0:
+        raise CaptionerError(f"the time limit must be above 0 seconds, not {options['time_limit']}", kind="usage")
+    process = process_isolated
+    if engine == "ray":
+        from captioner.ray_engine import process_with_ray as process
+    settings = task.settings()
+    inputs = find_inputs(paths, extensions, exclude=[output])
+    with ProgressBars() as bars:
+        summary = run_batch(
+            task, inputs, output, settings=settings, sidecars=sidecars, finish=finish, engine=process,
+            listener=BatchBars(bars, name), **options,
+        )  # fmt: skip
+    return _report(summary)
+
+
+def _report(summary: Summary) -> int:
+    print(summary)
+    return summary.exit_status
+
+
+def _formats(text: str, known: Sequence[str]) -> list[str]:
+    chosen = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise CaptionerError(f"unknown format {name!r}; known: {', '.join(known)}", kind="usage")
+    return chosen
+
+
+def _video_page(record: Mapping) -> str:
+    from captioner.outputs.report import video_page
+
+    return video_page(record)
+
+
+def _write_videos_page(folder: RunFolder) -> None:
+    from captioner.outputs.report import videos_page
+
+    pages = ((record, stem and f"{stem}.html") for stem, record in folder.results())
+    write_atomic(folder.path / "index.html", videos_page(pages))
+
+
+def _write_images_page(folder: RunFolder) -> None:
+    from captioner.outputs.report import images_page
+
+    write_atomic(folder.path / "index.html", images_page(folder.records()))
+
+
+def _write_index(folder: RunFolder) -> None:
+    from captioner.outputs.index import INDEX_NAME, build_index
+
+    build_index(folder.path / RESULTS, folder.path / INDEX_NAME)
+
+
+def chosen_classifier(name: str | None) -> str | None:
+    """The clip classifier that ``--classifier`` means: None is the shipped one where there is one, ``none`` is none."""
+    from captioner.models.saving import model_names
+
+    if name is None:
+        return DEFAULT_CLASSIFIER if DEFAULT_CLASSIFIER in model_names() else None
+    return None if name == "none" else name
+
+
+def needed_classifier(name: str | None) -> str:
+    """The clip classifier to use where there must be one."""
+    return DEFAULT_CLASSIFIER if name is None else name
+
+
+def demo_photos() -> list[Path]:
+    """Photographs inside scikit-image.
+
+    Raises:
+        CaptionerError: scikit-image is not installed.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise CaptionerError("the demo needs scikit-image; install it: pip install 'captioner[demo]'", kind="missing")
+    folder = Path(spec.submodule_search_locations[0], "data")
+    return [folder / name for name in DEMO_PHOTOS]
+
+
+def evaluate(
+    model: str | None,
+    data: Path,
+    split: str,
+    output: Path | None,
+    *,
+    search: Mapping[str, Any],
+    batch_size: int,
+    meteor: str | None,
+    computing: Computing,
+) -> int:
+    """Scores a model and prints a table; the report goes to ``output``."""
+    from captioner.scoring import evaluate_captioner, evaluate_classifier, report_table, save_report
+
+    loaded = computing.load(model)
+    with ProgressBars() as bars:
+
+        def progress(done: int, total: int) -> None:
+            bars.update("evaluating", done, total)
+
+        if hasattr(loaded, "classify"):
+            report = evaluate_classifier(loaded, data, split, progress=progress)
+        else:
+            report = evaluate_captioner(
+                loaded, data, split, search=search, batch_size=batch_size, meteor=meteor, progress=progress
+            )
+        for warning in report["warnings"]:
+            bars.say(f"captioner: {printable(warning)}")
+        for record in report["failed"]:
+            bars.say(f"captioner: {printable(record['error']['message'])}")
+    print(report_table(report))
+    if output is not None:
+        for path in save_report(report, output):
+            print(f"written: {printable(str(path))}", file=sys.stderr)
+    return 1 if report["failed"] else 0
+
+
+def list_models() -> int:
+    """Prints a table of the shipped models."""
+    from captioner.models.saving import SHIPPED, model_kind, model_names
+
+    rows = [("name", "kind", "parameters", "MB", "scores")]
+    for name in model_names():
+        metadata = json.loads((SHIPPED / name / "metadata.json").read_text(encoding="utf-8"))
+        size = sum(file.stat().st_size for file in (SHIPPED / name).iterdir() if file.is_file())
+        scores = metadata.get("scores", {})
+        shown = ", ".join(f"{key} {value:.3g}" for key, value in scores.items() if isinstance(value, int | float))
+        rows.append((name, model_kind(name), f"{metadata.get('parameters', 0):,}", f"{size / 1e6:.1f}", shown))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def search(folder: Path, words: str, limit: int, format: str) -> int:
+    """Prints what a run's captions say about some words."""
+    from captioner.outputs.index import search_folder
+    from captioner.outputs.records import json_line
+    from captioner.outputs.writers import clock
+
+    if format not in ("text", "jsonl"):
+        raise CaptionerError(f"unknown format {format!r}; known: text, jsonl", kind="usage")
+    if limit < 1:
+        raise CaptionerError(f"the limit must be 1 or more, not {limit}", kind="usage")
+    hits = search_folder(folder, words, limit)
+    for hit in hits:
+        if format == "jsonl":
+            print(json_line(hit.to_dict(), ascii_only=True))
+        else:
+            place = printable(hit.file) + ("" if hit.start is None else f" {clock(hit.start)}")
+            print(f"{place}  {printable(hit.caption)}")
+    if not hits:
+        print("nothing found", file=sys.stderr)
+    return 0
+
+
+def serve(host: str, port: int, model: str | None, classifier: str | None) -> int:
+    """Opens the web page and stays until it is interrupted."""
+    from captioner.app import serve as serve_page
+
+    serve_page(host, port, model, chosen_classifier(classifier))
+    return 0
