@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from captioner.errors import CaptionerError
-from captioner.models.runtime import Features, KerasRuntime, OpenVinoRuntime, make_runtime
+from captioner.errors import CaptionerError, ModelLoadError
+from captioner.models.runtime import Features, KerasRuntime, OpenVinoRuntime, make_runtime, open_runtime
+from captioner.models.saving import read_model, save_model
 from captioner.models.search import SearchOptions, search
 
 SIZE = 65  # odd: SAME padding differs between the sides
@@ -181,6 +182,52 @@ def test_choice_of_the_runtime(parts):
         assert error.value.kind == "usage"
     with pytest.raises(CaptionerError, match="does not know the encoder 'MobileNetV2'"):
         make_runtime({"name": "MobileNetV2", "image_size": 64}, {}, runtime="openvino")
+
+
+@pytest.fixture
+def folder(parts, tmp_path):
+    """Writes a model folder, its config or weights changed by a function."""
+
+    def write(change=lambda config, weights: None):
+        encoder_config, encoder_weights, decoder_config, decoder_weights = parts
+        config = {"encoder": dict(encoder_config), "decoder": dict(decoder_config)}
+        weights = {f"encoder/{name}": value for name, value in encoder_weights.items()}
+        weights |= {f"decoder/{name}": value for name, value in decoder_weights.items()}
+        change(config, weights)
+        texts = {"tokenizer.json": "{}"}
+        return save_model(
+            tmp_path / "tiny", kind="captioner", config=config, weights=weights, texts=texts, metadata={}, card=""
+        )
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["openvino", "keras"])
+def test_a_saved_model(folder, name):
+    runtime = open_runtime(read_model(folder()), runtime=name)
+    assert (runtime.name, runtime.image_size, runtime.positions, runtime.vocabulary_size) == (name, SIZE, 9, 40)
+    assert len(captions(runtime, runtime.encode(photos(2)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config, weights: weights.pop("encoder/conv_head/beta"), "lacks conv_head/beta"),
+        (lambda config, weights: weights.pop("decoder/cell/bias"), "lacks cell/bias"),
+        (lambda config, weights: weights.update({"encoder/blocks_99/kernel": np.ones(3)}), "blocks_99"),
+        (lambda config, weights: weights.update({"decoder/cell/extra": np.ones(3)}), "cell/extra"),
+        (lambda config, weights: config["decoder"].update(units=32), "weights.npz|config.json"),
+        (lambda config, weights: config["decoder"].update(vocabulary_size=41), "weights.npz|config.json"),
+        (lambda config, weights: config["encoder"].update(name="lite1"), "weights.npz lacks"),
+        (lambda config, weights: config.pop("decoder"), "config.json"),
+        (lambda config, weights: config["encoder"].pop("image_size"), "config.json"),
+    ],
+)
+def test_a_damaged_model_is_refused(folder, change, words):
+    path = folder(change)
+    with pytest.raises(ModelLoadError, match=words) as error:
+        open_runtime(read_model(path))
+    assert "tiny" in str(error.value)
 
 
 def test_application_encoders_run_on_keras():

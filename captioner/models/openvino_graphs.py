@@ -140,10 +140,8 @@ def step_graph(config: Mapping, weights: Weights) -> openvino.Model:
         state[0],
         np.concatenate([recurrent, weights["query_projection/kernel"], weights["context_gate/kernel"]], axis=1),
     )
-    no_bias = np.zeros(recurrent.shape[1], np.float32)
-    biases = [
-        weights.get("cell/recurrent_bias", no_bias), weights["query_projection/bias"], weights["context_gate/bias"]
-    ]  # fmt: skip
+    recurrent_bias = weights["cell/recurrent_bias"] if config["cell"] == "gru" else np.zeros(recurrent.shape[1])
+    biases = [recurrent_bias, weights["query_projection/bias"], weights["context_gate/bias"]]
     from_state = ops.add(from_state, _constant(np.concatenate(biases)))
     recurrent_input, query, gate = _split(from_state, [recurrent.shape[1], width, width])
 

@@ -6,16 +6,20 @@ neither Keras nor TensorFlow.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, ModelLoadError
 from captioner.models.openvino_graphs import encoder_graph, knows_encoder, start_graph, step_graph
+
+if TYPE_CHECKING:
+    from captioner.models.saving import SavedModel
 
 RUNTIMES = ("auto", "keras", "openvino")
 PRECISIONS = ("auto", "f32", "bf16")
@@ -58,11 +62,15 @@ class Runtime(Protocol):
         name: ``keras`` or ``openvino``.
         precision: ``f32`` or ``bf16``: of the encoder; the decoder is always float32.
         image_size: Side of the images that `encode` takes.
+        positions: Number of positions of the grid.
+        vocabulary_size: Number of tokens that the decoder knows; 0 without a decoder.
     """
 
     name: str
     precision: str
     image_size: int
+    positions: int
+    vocabulary_size: int
 
     def encode(self, images: np.ndarray) -> Features:
         """Features of images (N, S, S, 3), uint8 RGB; N may be 0. The results do not depend on the batch."""
@@ -74,6 +82,41 @@ class Runtime(Protocol):
         """One step as `captioner.models.search.search` wants it; its arrays live until this thread's next call."""
 
 
+def open_runtime(
+    saved: SavedModel, *, runtime: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Runtime:
+    """Runs a saved captioner.
+
+    Args:
+        saved: From `captioner.models.saving.read_model`.
+        runtime: ``keras``, ``openvino``, or ``auto``: OpenVINO where it knows the encoder.
+        precision: Of the encoder: ``f32``, ``bf16``, or ``auto``: bfloat16 where the CPU computes in it.
+        threads: Cores to use; None for all that this process may use.
+
+    Raises:
+        CaptionerError: An argument makes no sense, or the runtime does not know the encoder (``kind="usage"``).
+        ModelLoadError: The weights are not those that config.json asks for.
+    """
+    try:
+        encoder, decoder = dict(saved.config["encoder"]), dict(saved.config["decoder"])
+        missing = [name for name in ("name", "image_size") if name not in encoder]
+        missing += [name for name in ("vocabulary_size",) if name not in decoder]
+    except (KeyError, TypeError, ValueError) as error:
+        missing = [str(error)]
+    if missing:
+        raise ModelLoadError(f"{saved.folder / 'config.json'}: lacks {', '.join(missing)}; get the folder again")
+    return make_runtime(
+        encoder,
+        saved.part("encoder"),
+        decoder,
+        saved.part("decoder"),
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        where=str(saved.folder),
+    )
+
+
 def make_runtime(
     encoder_config: Mapping,
     encoder_weights: Mapping[str, np.ndarray],
@@ -83,20 +126,19 @@ def make_runtime(
     runtime: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    where: str = "the model",
 ) -> Runtime:
-    """Runs the weights of a saved model.
+    """Runs an encoder, or an encoder and a decoder, of which the parts are at hand; see `open_runtime`.
 
     Args:
-        encoder_config: `captioner.models.encoder.EncoderConfig` as a dict.
+        encoder_config: `captioner.models.encoder.EncoderConfig` as a dict, with its image size.
         encoder_weights: ``layer/variable`` to array.
         decoder_config: `captioner.models.decoder.DecoderConfig` as a dict; None for an encoder alone.
         decoder_weights: ``layer/variable`` to array.
-        runtime: ``keras``, ``openvino``, or ``auto``: OpenVINO where it knows the encoder.
-        precision: Of the encoder: ``f32``, ``bf16``, or ``auto``: bfloat16 where the CPU computes in it.
-        threads: Cores to use; None for all that this process may use.
-
-    Raises:
-        CaptionerError: An argument makes no sense, or the runtime does not know the encoder (``kind="usage"``).
+        runtime: See `open_runtime`.
+        precision: See `open_runtime`.
+        threads: See `open_runtime`.
+        where: Where the weights come from, for error messages.
     """
     if runtime not in RUNTIMES:
         raise _usage(f"unknown runtime {runtime!r}; known: {', '.join(RUNTIMES)}")
@@ -110,12 +152,53 @@ def make_runtime(
     if runtime == "openvino":
         if not knows_encoder(name):
             raise _usage(f"the openvino runtime does not know the encoder {name!r}; use runtime='keras'")
-        return OpenVinoRuntime(
-            encoder_config, encoder_weights, decoder_config, decoder_weights, precision=precision, threads=threads
-        )
+        parts = [encoder_config, _Accounted(encoder_weights, where)]
+        if decoder_config is not None:
+            parts += [decoder_config, _Accounted(decoder_weights, where)]
+        try:
+            opened = OpenVinoRuntime(*parts, precision=precision, threads=threads)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ModelLoadError(
+                f"{where}: weights.npz does not fit config.json ({str(error).strip().splitlines()[-1]}); "
+                "get the folder again"
+            ) from error
+        for weights in parts[1::2]:
+            weights.check_all_used()
+        return opened
     if precision == "bf16":
         raise _usage("the keras runtime computes in f32; for bf16 use runtime='openvino'")
-    return KerasRuntime.from_weights(encoder_config, encoder_weights, decoder_config, decoder_weights, threads=threads)
+    return KerasRuntime.from_weights(
+        encoder_config, encoder_weights, decoder_config, decoder_weights, threads=threads, where=where
+    )
+
+
+class _Accounted(Mapping):
+    """Weights that know which of them were used: none may be missing, none left over."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], where: str):
+        self._weights = weights
+        self._where = where
+        self._used: set[str] = set()
+
+    def __getitem__(self, name):
+        if name not in self._weights:
+            raise ModelLoadError(f"{self._where}: weights.npz lacks {name}; the folder is incomplete, get it again")
+        self._used.add(name)
+        return self._weights[name]
+
+    def __contains__(self, name):
+        return name in self._weights
+
+    def __iter__(self):
+        return iter(self._weights)
+
+    def __len__(self):
+        return len(self._weights)
+
+    def check_all_used(self):
+        left = sorted(set(self._weights) - self._used)
+        if left:
+            raise ModelLoadError(f"{self._where}: weights.npz holds arrays that the model does not know: {left[:5]}")
 
 
 def _usage(message: str) -> CaptionerError:
@@ -137,13 +220,18 @@ class KerasRuntime:
         from captioner.models.compiling import compiled
 
         self.image_size = encoder.image_size
+        self.positions = math.prod(encoder.output["grid"].shape[1:-1])
+        self.vocabulary_size = 0 if decoder is None else decoder.config.vocabulary_size
         self._encode = compiled(lambda images: encoder(images, training=False))
         if decoder is not None:
             self._initial_state = compiled(decoder.initial_state)
             self._step = compiled(decoder.step)
 
     @classmethod
-    def from_weights(cls, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, threads=None):
+    def from_weights(
+        cls, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, threads=None,
+        where="the model",
+    ):  # fmt: skip
         """Builds the models; arguments as in `make_runtime`."""
         if threads is not None:
             _limit_keras_threads(threads)
@@ -152,11 +240,11 @@ class KerasRuntime:
         from captioner.models.saving import load_weights
 
         encoder = build_encoder(EncoderConfig(**encoder_config))
-        load_weights(encoder, encoder_weights, "encoder")
+        load_weights(encoder, encoder_weights, where)
         decoder = None
         if decoder_config is not None:
             decoder = Decoder(DecoderConfig(**decoder_config))
-            load_weights(decoder, decoder_weights, "decoder")
+            load_weights(decoder, decoder_weights, where)
         return cls(encoder, decoder)
 
     def encode(self, images: np.ndarray) -> Features:
@@ -234,8 +322,13 @@ class OpenVinoRuntime:
         self._queue = ov.AsyncInferQueue(encoder, threads + 1)
         self._queue.set_callback(_keep)
         self._shapes = [tuple(output.shape)[1:] for output in encoder.outputs]
+        self.positions = self._shapes[0][0]
+        self.vocabulary_size = 0
         self._encoding = threading.Lock()
         if decoder_config is not None:
+            self.vocabulary_size = decoder_config["vocabulary_size"]
+            if decoder_weights["output_bias"].shape != (self.vocabulary_size,):
+                raise ValueError(f"output_bias is not of size {self.vocabulary_size}")
             exact = {**settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
             self._start = core.compile_model(start_graph(decoder_config, decoder_weights), "CPU", exact)
             self._next = core.compile_model(step_graph(decoder_config, decoder_weights), "CPU", exact)
