@@ -18,6 +18,7 @@ from captioner.outputs.writers import (
     VIDEO_SIDECARS,
     RecordWriter,
     clip_text,
+    clock,
     image_csv_rows,
     open_writer,
     to_csv,
@@ -176,15 +177,31 @@ def test_text_is_one_line_an_item_without_control_characters():
     assert written("text", "clip", [FAILED]) == "bad.mp4: failed: bad.mp4: no video\\nat all\n"
     assert written("text", "clip", [RECORDS["clip"]]) == "a.avi: diving (80%)\n"
     assert written("text", "video", [RECORDS["video"]]).splitlines() == [
-        "a.mp4: 0:00:09 long, cut short",
-        "    0:00:00  a dog runs  [running 90%]",
-        "    0:00:04  a man rides a bike",
+        "a.mp4: 0:09 long, cut short",
+        "    0:00  a dog runs  [running 90%]",
+        "    0:04  a man rides a bike",
     ]
 
 
 def test_clip_text_without_a_label_names_the_nearest():
     record = {"file": "a", "label": None, "probability": 0.4, "probabilities": {"a": 0.25, "b": 0.4}}
     assert clip_text(record) == "none of the known actions (nearest: b, 40%)"
+
+
+@pytest.mark.parametrize(
+    "seconds, decimals, expected",
+    [
+        (0, 0, "0:00"),
+        (59.999, 0, "0:59"),
+        (60, 0, "1:00"),
+        (3723.5, 0, "1:02:03"),
+        (360000, 0, "100:00:00"),
+        (0.3, 1, "0:00.3"),
+        (61.29, 1, "1:01.2"),
+    ],
+)
+def test_clock(seconds, decimals, expected):
+    assert clock(seconds, decimals) == expected
 
 
 def test_wrong_format_or_kind():

@@ -13,6 +13,8 @@ def printable(text: str) -> str:
     direction of writing, and bytes that are no UTF-8 (Python keeps them as surrogates) become
     ``\n``, ``\x1b``, ``\u202e``, ``\xff``. For people to read; the JSON formats keep names exactly.
     """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char in JOINERS else _escape(char) for char in text)
 
 

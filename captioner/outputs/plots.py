@@ -180,7 +180,7 @@ def timeline_figure(video: VideoAnalysis | Record) -> Picture:
     last = picture.axes[-1]
     last.set_xlim(0, max(record["duration"], 1e-3))
     last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
-    _axes(last, x="time (hours:minutes:seconds)")
+    _axes(last, x=f"time ({'hours:' * (record['duration'] >= 3600)}minutes:seconds)")
     name = os.path.basename(record["file"]) if "file" in record else "The video"
     _heading(picture, f"{textwrap.shorten(printable(name), 60)}: what happens when")
     return picture

@@ -60,18 +60,22 @@ def with_thumbnails(record: Record, segments: tuple) -> dict:
         segments: The `Segment` objects it was made from, in the same order.
     """
     pictured = [
-        {**plain, "thumbnail": base64.b64encode(segment.thumbnail).decode("ascii")} if segment.thumbnail else plain
-        for plain, segment in zip(record["segments"], segments, strict=True)
+        with_thumbnail(plain, segment.thumbnail) for plain, segment in zip(record["segments"], segments, strict=True)
     ]
     return {**record, "segments": pictured}
 
 
+def with_thumbnail(record: Record, jpeg: bytes | None) -> dict:
+    """The record of a photo, or of one segment, with its picture as base64 under ``thumbnail``, if there is one."""
+    return {**record, "thumbnail": base64.b64encode(jpeg).decode("ascii")} if jpeg else dict(record)
+
+
 def without_thumbnails(record: Record) -> dict:
-    """The record of a video as ``results.jsonl`` has it: everything but the pictures."""
-    if "segments" not in record:
-        return dict(record)
-    plain = [{key: value for key, value in one.items() if key != "thumbnail"} for one in record["segments"]]
-    return {**record, "segments": plain}
+    """A record as ``results.jsonl`` has it: everything but the pictures."""
+    plain = {key: value for key, value in record.items() if key != "thumbnail"}
+    if "segments" in record:
+        plain["segments"] = [without_thumbnails(one) for one in record["segments"]]
+    return plain
 
 
 def json_line(record: Record, *, ascii_only: bool = False) -> str:

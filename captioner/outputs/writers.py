@@ -100,7 +100,7 @@ def clip_text(record: Record) -> str:
 
 
 def video_text(record: Record) -> str:
-    """A video's segments as lines for people: ``0:00:12  a man rides a bike  [cycling 93%]``."""
+    """A video's segments as lines for people: ``0:12  a man rides a bike  [cycling 93%]``."""
     lines = [f"{clock(record['duration'])} long" + (", cut short" if record["truncated"] else "")]
     for segment in record["segments"]:
         labels = ", ".join(f"{one['label']} {one['probability']:.0%}" for one in segment["labels"][:1])
@@ -108,11 +108,14 @@ def video_text(record: Record) -> str:
     return "\n".join(printable(line) for line in lines)
 
 
-def clock(seconds: float) -> str:
-    """A time as people write it: ``1:02:03``, from hours to whole seconds."""
-    minutes, second = divmod(int(seconds), 60)
+def clock(seconds: float, decimals: int = 0) -> str:
+    """A time as people write it: ``2:03``, ``1:02:03``; cut, not rounded, to whole seconds or to ``decimals``."""
+    units = int(seconds * 10**decimals + 1e-6)
+    whole, fraction = divmod(units, 10**decimals)
+    minutes, second = divmod(whole, 60)
     hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}"
+    text = f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+    return f"{text}.{fraction:0{decimals}d}" if decimals else text
 
 
 _ROWS = {"image": image_csv_rows, "clip": clip_csv_rows, "video": video_csv_rows}
@@ -148,7 +151,7 @@ VIDEO_SIDECARS: dict[str, Callable[[Record], str]] = {
 """The files that can lie beside a video's other results: extension without dot -> the file's text."""
 
 IMAGE_SIDECARS: dict[str, Callable[[Record], str]] = {
-    "json": lambda record: json_line(record) + "\n",
+    "json": lambda record: json_line(without_thumbnails(record)) + "\n",
     "csv": lambda record: to_csv([record], "image"),
     "txt": lambda record: image_text(record) + "\n",
 }
