@@ -12,7 +12,7 @@ import numpy as np
 
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.models.clip_frames import Encode
-from captioner.models.clip_head import ClipConfig, ClipHead, pad
+from captioner.models.clip_head import ClipConfig, ClipHead, averaged_probabilities, pad
 from captioner.models.clip_windows import (
     Sample,
     WindowCutter,
@@ -316,13 +316,6 @@ class ClipClassifier:
             for frame in reader:
                 stream.push(frame.time, frame.image)
             return stream.finish(reader.duration)
-
-
-def averaged_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of logits (members, N, classes) at a temperature, averaged over the members: (N, classes)."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    shares = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return (shares / shares.sum(axis=-1, keepdims=True)).mean(axis=0)
 
 
 def captioner_encode(captioner) -> Encode:

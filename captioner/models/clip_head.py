@@ -115,17 +115,18 @@ def grid_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.abs(after.astype(np.float32) - before.astype(np.float32)).max(axis=-2)
 
 
-def pad(clips: Sequence[Mapping[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def pad(clips: Sequence[Mapping[str, np.ndarray]], frames: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Clips of different lengths as one batch.
 
     Args:
         clips: From `frame_inputs`, one per clip, with at least one frame each.
+        frames: Length of the batch in frames where the longest clip is shorter.
 
     Returns:
         Stream to float32 (N, T, width), zeros after the end of a clip, and the mask (N, T), True where frames are.
     """
     lengths = [len(next(iter(clip.values()))) for clip in clips]
-    mask = np.arange(max(lengths))[None] < np.array(lengths)[:, None]
+    mask = np.arange(max(*lengths, frames))[None] < np.array(lengths)[:, None]
     batch = {}
     for name in clips[0]:
         batch[name] = np.zeros((*mask.shape, clips[0][name].shape[-1]), np.float32)
@@ -238,6 +239,13 @@ def baseline_attention(cell: str, mask: np.ndarray) -> np.ndarray:
     if cell == "mean":
         return (mask / lengths).astype(np.float32)
     return (np.arange(mask.shape[1])[None] == (lengths - 1) // 2).astype(np.float32)
+
+
+def averaged_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax of logits (members, N, classes) at a temperature, averaged over the members: float64 (N, classes)."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    shares = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return (shares / shares.sum(axis=-1, keepdims=True)).mean(axis=0)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

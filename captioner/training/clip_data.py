@@ -79,16 +79,16 @@ class ClipDataset:
 def read_clips(source: str | Path) -> ClipDataset:
     """Reads labelled clips.
 
-    Understands a table (a CSV file, or ``labels.csv`` in the folder) with the columns ``clip,label[,group][,split]``, where
-    ``clip`` is a path relative to the table, and a folder with one folder per class. In a folder, and in a table without
-    groups, every clip is a group of its own.
+    Understands a table (a CSV file, or ``labels.csv`` in the folder) with the columns ``clip,label[,group][,split]``,
+    where ``clip`` is a path relative to the table, and a folder with one folder per class. In a folder, and in a table
+    without groups, every clip is a group of its own.
 
     Args:
         source: The folder or the CSV file.
 
     Raises:
-        DatasetError: There is nothing of the kind, a column is unknown or missing, a clip stands there twice, a field is
-            empty, a group is in two splits, or no clip exists.
+        DatasetError: There is nothing of the kind, a column is unknown or missing, a clip stands there twice, a field
+            is empty, a group is in two splits, or no clip exists.
     """
     source = Path(source)
     table = source / "labels.csv" if source.is_dir() else source
@@ -161,7 +161,7 @@ def _check_groups(where: Path, clips: Sequence[Clip]) -> None:
         if first.split != clip.split:
             raise DatasetError(
                 f"{where}: the group {clip.group!r} is in the splits {first.split or 'none'} ({first.name}) and "
-                f"{clip.split or 'none'} ({clip.name}); a group may be in one only, or the measurement would be worth nothing"
+                f"{clip.split or 'none'} ({clip.name}); a group may be in one only, or validation would be worth nothing"
             )
 
 
@@ -197,8 +197,8 @@ def grouped_share(clips: Sequence[Clip], share: float, seed: int) -> set[str]:
     for label, count in spread.items():
         if count < 2:
             raise DatasetError(
-                f"all clips of {label!r} are of one group; validation needs clips of another recording: add some, or name the "
-                "recordings in the column group"
+                f"all clips of {label!r} are of one group; validation needs clips of another recording: add some, or name "
+                "the recordings in the column group"
             )
     wanted = {label: share * count for label, count in total.items()}
     order = sorted(groups)
@@ -221,8 +221,8 @@ def check_trainable(dataset: ClipDataset) -> None:
     """Refuses what no classifier can be trained on.
 
     Raises:
-        DatasetError: There is a single class, a class has fewer than `SMALLEST_CLASS` clips, or one has none in ``train`` or
-            in ``val``.
+        DatasetError: There is a single class, a class has fewer than `SMALLEST_CLASS` clips, or one has none in
+            ``train`` or in ``val``.
     """
     if len(dataset.labels) < 2:
         raise DatasetError(f"{dataset.source}: a single class, {dataset.labels[0]!r}; a classifier needs at least two")
