@@ -13,7 +13,7 @@ from captioner.errors import ModelLoadError
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
-_WORD = re.compile(r"[^\W_]+(?:[-&][^\W_]+)*|'s\b|n't\b")
+_WORD = re.compile(r"'s\b|n't\b|[^\W_]+(?:[-&][^\W_]+)*")
 _CLITICS = ("'s", "n't")
 
 
@@ -43,7 +43,8 @@ class Tokenizer:
         self.words = (*SPECIAL, *words)
         self._numbers = {word: number for number, word in enumerate(self.words)}
         if len(self._numbers) != len(self.words):
-            raise ModelLoadError("the vocabulary holds a word twice")
+            twice = next(word for word, count in Counter(self.words).items() if count > 1)
+            raise ModelLoadError(f"the vocabulary holds {twice!r} twice")
 
     @classmethod
     def from_captions(cls, captions: Iterable[str], min_count: int = 5) -> Tokenizer:
@@ -102,9 +103,11 @@ class Tokenizer:
         try:
             record = json.loads(text)
             words = record["words"]
-            if record["format"] != 1 or not all(isinstance(word, str) and word for word in words):
+            if record["format"] != 1 or not isinstance(words, list):
                 raise ValueError("unexpected content")
-        except (ValueError, KeyError, TypeError) as error:
+            if not all(isinstance(word, str) and word for word in words):
+                raise ValueError("a word is no text")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelLoadError(f"not a vocabulary of format 1 ({error})") from error
         return cls(words)
 
