@@ -11,7 +11,7 @@ from captioner.evaluation.coco_metrics import bleu, cider_d, rouge_l
 from captioner.evaluation.diversity import diversity, is_dangling, repeated_words
 from captioner.evaluation.meteor import meteor_1_5, meteor_nltk
 from captioner.evaluation.ptb import tokenize
-from captioner.evaluation.report import coco_results, evaluate_captions, format_table, words_used
+from captioner.evaluation.report import coco_results, compare_reports, evaluate_captions, format_table, word_outcomes
 from captioner.results import Caption, Word
 
 REFERENCES = {
@@ -112,9 +112,42 @@ class TestReport:
             evaluate_captions(REFERENCES, CANDIDATES, meteor="2.0")
 
 
-def test_words_that_people_used():
-    people = [tokenize(text) for text in REFERENCES["two.jpg"]]
-    assert words_used(caption("girls swim in a lake"), people).tolist() == [True, False, True, True, False]
+def test_word_outcomes_say_which_words_people_used():
+    people = [[tokenize(text) for text in REFERENCES[file]] for file in ("two.jpg", "one.jpg")]
+    captions = [caption("girls swim in a lake", 0.5), caption("dog", 0.25)]
+    logprobs, used = word_outcomes(captions, people)
+    np.testing.assert_allclose(np.exp(logprobs), [0.5] * 5 + [0.25])
+    assert used.tolist() == [True, False, True, True, False, True]
+
+
+def test_calibrated_probabilities_can_be_judged():
+    candidates = {file: caption("dog girls bike book", 0.9) for file in REFERENCES}  # one word in four is right
+    judged = {"samples": 10, "word_probability": lambda logprobs: np.full(len(logprobs), 0.25)}
+    assert evaluate_captions(REFERENCES, candidates, **judged)["confidence"]["word_calibration_error"] == 0
+    raw = evaluate_captions(REFERENCES, candidates, samples=10)["confidence"]
+    assert raw["word_calibration_error"] == pytest.approx(0.9 - 0.25)
+
+
+class TestComparison:
+    def test_better_on_every_photo(self):
+        worse = evaluate_captions(REFERENCES, dict.fromkeys(REFERENCES, "a zebra"), samples=10)
+        better = evaluate_captions(REFERENCES, {f: texts[0] for f, texts in REFERENCES.items()}, samples=10)
+        gain, doubt = compare_reports(worse, better, samples=200)
+        assert doubt == 0 and 0 < gain.low <= gain.estimate <= gain.high
+        expected = better["scores"]["CIDEr-D"]["estimate"] - worse["scores"]["CIDEr-D"]["estimate"]
+        assert gain.estimate == pytest.approx(expected, abs=1e-3)
+        assert compare_reports(better, worse, "ROUGE-L", samples=200)[1] == 1
+
+    def test_order_of_photos_does_not_matter(self):
+        report = evaluate_captions(REFERENCES, CANDIDATES, samples=10)
+        turned = {**report, "captions": report["captions"][::-1]}
+        gain, _ = compare_reports(report, turned, samples=50)
+        assert (gain.low, gain.high) == (0, 0)
+
+    def test_other_photos(self):
+        report = evaluate_captions(REFERENCES, CANDIDATES, samples=10)
+        with pytest.raises(DatasetError, match=r"differ in 1 photos, for example two\.jpg"):
+            compare_reports(report, {**report, "captions": report["captions"][1:]})
 
 
 class TestTable:

@@ -6,12 +6,12 @@ Scores are in the unit of published tables, that is times 100 (CIDEr-D 58.9); sh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from captioner.errors import DatasetError
-from captioner.evaluation.bootstrap import bootstrap_interval
+from captioner.evaluation.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 from captioner.evaluation.calibration import area_under_risk_coverage, expected_calibration_error, risk_coverage
 from captioner.evaluation.coco_metrics import MAX_N, bleu_from_statistics, bleu_statistics, cider_d, rouge_l
 from captioner.evaluation.diversity import diversity, is_dangling, repeated_words
@@ -32,6 +32,7 @@ def evaluate_captions(
     *,
     idf_from: Mapping[str, Sequence[str]] | None = None,
     meteor: str | None = None,
+    word_probability: Callable[[np.ndarray], np.ndarray] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> dict:
@@ -44,6 +45,8 @@ def evaluate_captions(
         idf_from: References that give CIDEr-D its weights instead of ``references``, for example the training
             captions. Needed for comparable numbers on very small sets.
         meteor: ``nltk`` or ``1.5`` adds that METEOR; see `captioner.evaluation.meteor`.
+        word_probability: From the log-probabilities of words to the probabilities that ``confidence`` judges, for
+            example calibrated ones; by default the exponential, that is, what the decoder gave.
         samples: Draws of the bootstrap over photos.
         seed: Of the draws.
 
@@ -100,7 +103,7 @@ def evaluate_captions(
     }
     captions = list(candidates.values())
     if all(isinstance(caption, Caption) for caption in captions):
-        report["confidence"] = confidence_report(captions, list(people.values()), cider)
+        report["confidence"] = confidence_report(captions, list(people.values()), cider, word_probability)
     report["captions"] = [
         {"file": file, "caption": text, "CIDEr-D": round(100 * c, 4), "ROUGE-L": round(100 * r, 4)}
         for (file, text), c, r in zip(texts.items(), cider.tolist(), rouge.tolist(), strict=True)
@@ -109,7 +112,10 @@ def evaluate_captions(
 
 
 def confidence_report(
-    captions: Sequence[Caption], references: Sequence[Sequence[Sequence[str]]], cider: np.ndarray
+    captions: Sequence[Caption],
+    references: Sequence[Sequence[Sequence[str]]],
+    cider: np.ndarray,
+    word_probability: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict:
     """How far the probabilities of captions can be trusted.
 
@@ -120,23 +126,26 @@ def confidence_report(
         captions: Captions.
         references: Tokens of what people wrote for each of their photos.
         cider: CIDEr-D of every caption, 0..10: float (captions,).
+        word_probability: As for `evaluate_captions`.
 
     Returns:
         ``{"word_calibration_error", "caption_calibration_error", "risk", "selected"}``: the expected calibration
-        errors of the words' probabilities as the decoder gave them and of the captions' confidence, 0..1; the area
-        under the risk-coverage curve, where risk is the share of wrong words; and, for some coverages, ``{"coverage",
-        "confidence", "CIDEr-D"}``: the lowest confidence and the mean CIDEr-D x 100 of the most confident captions.
+        errors of the words' probabilities (None where no caption has a word) and of the captions' confidence, 0..1;
+        the area under the risk-coverage curve, where risk is the share of wrong words; and, for some coverages,
+        ``{"coverage", "confidence", "CIDEr-D"}``: the lowest confidence and the mean CIDEr-D x 100 of the most
+        confident captions.
     """
-    right = [words_used(caption, people) for caption, people in zip(captions, references, strict=True)]
-    probabilities = np.array([min(1.0, word.probability) for caption in captions for word in caption.words])
+    logprobs, right = word_outcomes(captions, references)
+    probabilities = np.exp(logprobs) if word_probability is None else word_probability(logprobs)
+    owner = np.repeat(np.arange(len(captions)), [len(caption.words) for caption in captions])
+    lengths = np.bincount(owner, minlength=len(captions))
+    share = np.bincount(owner, right, len(captions)) / np.maximum(lengths, 1)
     confidence = np.array([min(1.0, caption.confidence) for caption in captions])
-    share = np.array([flags.mean() if len(flags) else 0.0 for flags in right])
     coverage, risk = risk_coverage(confidence, -cider)
     levels = np.sort(np.unique(confidence))[::-1]
     rows = [min(int(np.searchsorted(coverage, wanted - 1e-9)), len(coverage) - 1) for wanted in _COVERAGES]
-    flags = np.concatenate(right)
     return {
-        "word_calibration_error": expected_calibration_error(probabilities, flags) if len(flags) else None,
+        "word_calibration_error": expected_calibration_error(probabilities, right) if len(right) else None,
         "caption_calibration_error": expected_calibration_error(confidence, share),
         "risk": area_under_risk_coverage(confidence, 1 - share),
         "selected": [
@@ -146,15 +155,55 @@ def confidence_report(
     }
 
 
-def words_used(caption: Caption, references: Sequence[Sequence[str]]) -> np.ndarray:
-    """Which words of a caption people used too: bool (words,).
+def word_outcomes(
+    captions: Iterable[Caption], references: Iterable[Sequence[Sequence[str]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every word of some captions: how likely the decoder thought it, and whether people used it for the photo.
+
+    What `captioner.evaluation.calibration` works on: its `fit_platt` turns these into the calibration of a model, and
+    reliability diagrams are drawn from them.
 
     Args:
-        caption: The caption of a photo.
-        references: Tokens of what people wrote for the photo, as `captioner.evaluation.ptb.tokenize` gives them.
+        captions: Captions.
+        references: Tokens of what people wrote for each of their photos, as `captioner.evaluation.ptb.tokenize` gives
+            them.
+
+    Returns:
+        Log-probabilities, at most 0, float64 (words,), and whether the word is in one of the references, bool (words,).
     """
-    used = {token for reference in references for token in reference}
-    return np.array([word.text in used for word in caption.words], bool)
+    logprobs, right = [], []
+    for caption, people in zip(captions, references, strict=True):
+        used = {token for reference in people for token in reference}
+        logprobs += [min(0.0, word.logprob) for word in caption.words]
+        right += [word.text in used for word in caption.words]
+    return np.array(logprobs, np.float64), np.array(right, bool)
+
+
+def compare_reports(
+    first: Mapping, second: Mapping, measure: str = "CIDEr-D", *, samples: int = 10_000, seed: int = 0
+) -> tuple[Interval, float]:
+    """Whether the second of two models is better, by the paired bootstrap over the photos.
+
+    Args:
+        first: Report of one model.
+        second: Report of another on the same photos.
+        measure: ``CIDEr-D`` or ``ROUGE-L``.
+        samples: Draws of the bootstrap.
+        seed: Of the draws.
+
+    Returns:
+        As `captioner.evaluation.bootstrap.paired_bootstrap`: the gain, times 100, with its 95 % interval, and the share
+        of draws without gain.
+
+    Raises:
+        DatasetError: The reports are not of the same photos.
+    """
+    one = {entry["file"]: entry[measure] for entry in first["captions"]}
+    other = {entry["file"]: entry[measure] for entry in second["captions"]}
+    if odd := one.keys() ^ other.keys():
+        raise DatasetError(f"the reports differ in {len(odd)} photos, for example {min(odd)}", kind="mismatch")
+    rows = np.array([one[file] for file in one]), np.array([other[file] for file in one])
+    return paired_bootstrap(*rows, samples=samples, seed=seed)
 
 
 def coco_results(
