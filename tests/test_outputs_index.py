@@ -1,5 +1,6 @@
 """The search index: what people look for comes first, and no input breaks it."""
 
+import dataclasses
 import json
 import os
 import sqlite3
@@ -103,6 +104,9 @@ def test_hits_carry_file_and_time_and_photos_none(built):
     assert hit.to_dict() == {"file": "holiday.mp4", "start": 10.0, "end": 15.0, "caption": CAPTIONS[2], "rank": 1}
     photo = search_index(built, "fence")[0]
     assert (photo.file, photo.start, photo.end) == ("photo.jpg", None, None)
+    assert str(hit) == "holiday.mp4  0:10 - 0:15  a man is riding a bicycle on a street"
+    assert str(photo) == "photo.jpg  a brown horse jumps over a fence"
+    assert str(dataclasses.replace(photo, file="a\nb")).startswith("a\\nb  ")
 
 
 def test_small_words_are_ignored_unless_there_is_nothing_else(built):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -291,3 +292,12 @@ def test_a_stream_without_an_encoding_is_taken_for_utf8():
     with RecordWriter(SimpleNamespace(write=pieces.append, flush=lambda: None), "jsonl") as writer:
         writer.write({"file": "é"})
     assert pieces == ['{"file": "é"}\n']
+
+
+def test_the_command_line_can_import_these_without_heavy_libraries():
+    code = (
+        "import sys, captioner.outputs.writers, captioner.outputs.index, captioner.outputs.subtitles\n"
+        "heavy = {'numpy', 'matplotlib', 'jinja2', 'tensorflow', 'keras', 'cv2', 'PIL'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

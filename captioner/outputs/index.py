@@ -15,6 +15,7 @@ from captioner.errors import CaptionerError
 from captioner.outputs.atomic import replacing, write_error
 from captioner.outputs.names import encodable, printable
 from captioner.outputs.records import Record, read_json_lines
+from captioner.outputs.writers import clock
 
 RESULTS_NAME = "results.jsonl"
 INDEX_NAME = "index.sqlite"
@@ -63,6 +64,11 @@ class Hit:
     end: float | None
     caption: str
     rank: int
+
+    def __str__(self) -> str:
+        """``holiday.mp4  0:10 - 0:15  a dog on a beach``, on one line."""
+        times = "" if self.start is None else f"  {clock(self.start)} - {clock(self.end)}"
+        return printable(f"{self.file}{times}  {self.caption}")
 
     def to_dict(self) -> dict:
         """``{"file", "start", "end", "caption", "rank"}``."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from captioner.outputs.names import printable
 from captioner.outputs.records import Record
-from captioner.results import Segment
+
+if TYPE_CHECKING:
+    from captioner.results import Segment  # not at run time: it brings NumPy, and the command line starts without
 
 # SubRip has no way to escape. Players take <...> and {...} for formatting and "-->" for the time line, so the
 # characters that would start those are replaced by their nearest look-alikes.
@@ -52,7 +55,7 @@ def _cues(segments: Iterable[Segment | Record]) -> Iterator[tuple[int, int, str]
     """(start, end, text) in milliseconds, in order, not overlapping, none empty in time or text."""
     cues = []
     for segment in segments:
-        record = segment.to_dict() if isinstance(segment, Segment) else segment
+        record = segment.to_dict() if hasattr(segment, "to_dict") else segment
         text = printable(" ".join((record["caption"] or "").split()))
         if text:
             cues.append((max(0, round(record["start"] * 1000)), round(record["end"] * 1000), text))
