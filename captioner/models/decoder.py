@@ -1,8 +1,11 @@
 """The decoder: a recurrent network with attention over the encoder grid that writes a caption word by word.
 
-One step serves training, search, scoring and export. Attention is multi-head (Vaswani et al. 2017) or additive (Bahdanau
-et al. 2015; Xu et al. 2015, with their sigmoid gate on the context); the word embedding is also the output matrix
-(Press & Wolf 2017).
+One step serves training, search, scoring and export. The recurrent state of a step asks the grid where to look (Luong et
+al. 2015; for captions Lu et al. 2017), with several heads (Vaswani et al. 2017); a gate on what was seen lets words such
+as "of" come from language alone (Xu et al. 2015). The word embedding is also the output matrix (Press & Wolf 2017).
+
+As the state does not depend on where the decoder looked before, teacher forcing computes the attention of all steps at
+once; only the recurrence itself goes word by word.
 """
 
 from __future__ import annotations
@@ -15,9 +18,6 @@ from keras import ops
 
 from captioner.models.recurrent import make_cell
 
-ATTENTIONS = ("multi_head", "additive")
-
-
 @dataclass(frozen=True)
 class DecoderConfig:
     """Sizes of a decoder.
@@ -29,8 +29,7 @@ class DecoderConfig:
         units: Size of the recurrent state.
         embedding_units: Size of a word embedding.
         memory_units: Channels to which the grid is projected.
-        attention: ``multi_head`` or ``additive``.
-        heads: Number of heads of multi-head attention.
+        heads: Number of attention heads.
         dropout: Share of embeddings and outputs dropped in training, 0..1.
         memory_dropout: Share of the grid's channels dropped in training, 0..1.
     """
@@ -41,14 +40,11 @@ class DecoderConfig:
     units: int = 512
     embedding_units: int = 300
     memory_units: int = 512
-    attention: str = "multi_head"
     heads: int = 8
     dropout: float = 0.5
     memory_dropout: float = 0.3
 
     def __post_init__(self):
-        if self.attention not in ATTENTIONS:
-            raise ValueError(f"unknown attention {self.attention!r}; known: {', '.join(ATTENTIONS)}")
         if self.memory_units % self.heads:
             raise ValueError(f"memory_units ({self.memory_units}) must be a multiple of heads ({self.heads})")
 
@@ -69,8 +65,6 @@ class Decoder(keras.Model):
         self.memory_drop = keras.layers.Dropout(c.memory_dropout, name="memory_dropout")
         self.key_projection = dense(c.memory_units, name="key_projection")
         self.query_projection = dense(c.memory_units, name="query_projection")
-        if c.attention == "additive":
-            self.energy = dense(1, use_bias=False, name="energy")
         self.context_gate = dense(c.memory_units, activation="sigmoid", name="context_gate")
         self.cell = make_cell(c.cell, c.units, name="cell")
         self.start_state = [
@@ -91,8 +85,6 @@ class Decoder(keras.Model):
         self.memory_projection.build((None, None, c.grid_channels))
         self.key_projection.build((None, None, c.memory_units))
         self.query_projection.build((None, None, c.units))
-        if c.attention == "additive":
-            self.energy.build((None, None, None, c.memory_units))
         self.context_gate.build((None, None, c.units))
         self.cell.build(c.embedding_units + c.memory_units)
         for layer in self.start_state:
@@ -109,15 +101,18 @@ class Decoder(keras.Model):
             training: Whether dropout applies.
 
         Returns:
-            ``(state, memory)``: state is a tuple of (images, units); memory is ``(values, keys)``, each (images,
-            positions, memory_units), computed once per image and the same in every step.
+            ``(state, memory)``: state is a tuple of (images, units); memory is what does not change from step to step:
+            values (images, heads, positions, size), keys (images, heads, size, positions) and the share of the
+            recurrent input that comes from the whole image (images, gates * units).
         """
         if len(grid.shape) == 4:
             grid = ops.reshape(grid, (-1, grid.shape[1] * grid.shape[2], grid.shape[3]))
-        values = self.memory_drop(self.memory_projection(grid), training=training)
-        mean = ops.mean(values, axis=1)
+        features = self.memory_drop(self.memory_projection(grid), training=training)
+        mean = ops.mean(features, axis=1)
         state = tuple(layer(mean) for layer in self.start_state)
-        return state, (values, self.key_projection(values))
+        values = ops.transpose(self._split_heads(features), (0, 2, 1, 3))
+        keys = ops.transpose(self._split_heads(self.key_projection(features)), (0, 2, 3, 1))
+        return state, (values, keys, self.cell.project(mean, first=self.config.embedding_units))
 
     def step(self, tokens, state, memory):
         """One step of decoding.
@@ -132,15 +127,17 @@ class Decoder(keras.Model):
             ``(logits, state, attention)``: (rows, vocabulary) float32, the next state, (rows, positions) float32 with
             rows summing to 1.
         """
-        words = self.embedding(tokens)
-        state, context, attention = self._advance(self.cell.project(words), state, memory)
+        words = self._embed(tokens)
+        from_image = ops.repeat(memory[2], ops.shape(words)[0] // ops.shape(memory[2])[0], axis=0)
+        state = self.cell.advance(self.cell.project(words) + from_image, state)
+        context, attention = self._attend(state[0], memory)
         return self._logits(state[0], context, words), state, ops.cast(attention, "float32")
 
     def call(self, grid, tokens, training: bool = False):
         """Teacher forcing: logits for every word of given captions.
 
         Args:
-            grid: Encoder grid (images, rows, columns, channels).
+            grid: Encoder grid (images, rows, columns, channels) or (images, positions, channels).
             tokens: Input tokens (images, captions, steps), int32, beginning with the start token.
             training: Whether dropout applies.
 
@@ -151,45 +148,37 @@ class Decoder(keras.Model):
         captions, steps = tokens.shape[1], tokens.shape[2]
         state, memory = self.initial_state(grid, training=training)
         state = tuple(ops.repeat(part, captions, axis=0) for part in state)
-        words = self.embedding_drop(self.embedding(ops.reshape(tokens, (-1, steps))), training=training)
-        projected = self.cell.project(words)
-        outputs, contexts, attentions = [], [], []
+        words = self.embedding_drop(self._embed(ops.reshape(tokens, (-1, steps))), training=training)
+        projected = self.cell.project(words) + ops.repeat(memory[2], captions, axis=0)[:, None]
+        outputs = []
         for t in range(steps):
-            state, context, attention = self._advance(projected[:, t], state, memory)
+            state = self.cell.advance(projected[:, t], state)
             outputs.append(state[0])
-            contexts.append(context)
-            attentions.append(attention)
-        logits = self._logits(ops.stack(outputs, 1), ops.stack(contexts, 1), words, training)
+        h = ops.stack(outputs, axis=1)
+        context, attention = self._attend(ops.reshape(h, (-1, self.config.units)), memory)
+        context = ops.reshape(context, (-1, steps, self.config.memory_units))
+        logits = self._logits(h, context, words, training)
         logits = ops.reshape(logits, (-1, captions, steps, self.config.vocabulary_size))
-        return logits, ops.cast(ops.stack(attentions, 1), "float32")
+        return logits, ops.cast(ops.reshape(attention, (-1, steps, attention.shape[-1])), "float32")
 
-    def _advance(self, projected_words, state, memory):
-        context, attention = self._attend(state[0], memory)
-        projected = projected_words + self.cell.project(context, first=self.config.embedding_units)
-        return self.cell.advance(projected, state), context, attention
+    def _embed(self, tokens):
+        # As the output matrix the embedding is small; as an input it gets unit variance (Vaswani et al. 2017).
+        return self.embedding(tokens) * math.sqrt(self.config.embedding_units)
 
     def _attend(self, h, memory):
-        """Context (rows, memory_units) and attention (rows, positions) for states h (rows, units)."""
-        values, keys = memory
-        positions, width = values.shape[1], values.shape[2]
-        gate = self.context_gate(h)
-        query = self.query_projection(h)
-        if self.config.attention == "additive":
-            # rows of one image lie beside each other: (images, rows per image, 1, width) against (images, 1, positions, width)
-            query = ops.reshape(query, (ops.shape(values)[0], -1, 1, width))
-            weights = ops.softmax(self.energy(ops.tanh(keys[:, None] + query))[..., 0], axis=-1)
-            context = ops.matmul(weights, values)
-            attention = weights
-        else:
-            heads, size = self.config.heads, width // self.config.heads
-            query = ops.reshape(query, (ops.shape(values)[0], -1, heads, size))
-            query = ops.transpose(query, (0, 2, 1, 3))
-            keys = ops.transpose(ops.reshape(keys, (-1, positions, heads, size)), (0, 2, 3, 1))
-            split = ops.transpose(ops.reshape(values, (-1, positions, heads, size)), (0, 2, 1, 3))
-            weights = ops.softmax(ops.matmul(query, keys) / math.sqrt(size), axis=-1)
-            context = ops.transpose(ops.matmul(weights, split), (0, 2, 1, 3))
-            attention = ops.mean(weights, axis=1)
-        return gate * ops.reshape(context, (-1, width)), ops.reshape(attention, (-1, positions))
+        """Context (rows, memory_units) and attention (rows, positions) for states h (rows, units), image by image."""
+        values, keys, _ = memory
+        size, positions = keys.shape[2], keys.shape[3]
+        query = ops.reshape(self.query_projection(h), (ops.shape(values)[0], -1, self.config.heads, size))
+        query = ops.transpose(query, (0, 2, 1, 3))
+        weights = ops.softmax(ops.matmul(query, keys) / math.sqrt(size), axis=-1)
+        context = ops.transpose(ops.matmul(weights, values), (0, 2, 1, 3))
+        attention = ops.reshape(ops.mean(weights, axis=1), (-1, positions))
+        return self.context_gate(h) * ops.reshape(context, (-1, self.config.memory_units)), attention
+
+    def _split_heads(self, x):
+        """(images, positions, memory_units) to (images, positions, heads, size)."""
+        return ops.reshape(x, (-1, x.shape[1], self.config.heads, self.config.memory_units // self.config.heads))
 
     def _logits(self, h, context, words, training: bool = False):
         hidden = self.output_hidden(ops.concatenate([h, context, words], axis=-1))

@@ -44,7 +44,6 @@ class CaptionTrainingOptions:
         encoder: Name of the encoder.
         image_size: Side of its input; None is its own.
         cell: Recurrent cell of the decoder.
-        attention: ``multi_head`` or ``additive``.
         min_count: How often a word must occur in the training captions to enter the vocabulary.
         max_length: Most words of a caption in training.
         frozen_blocks: Blocks of EfficientNet-Lite, from the input, that stay as they are; depthwise kernels always do.
@@ -60,14 +59,13 @@ class CaptionTrainingOptions:
     encoder: str = "lite2"
     image_size: int | None = None
     cell: str = "lstm"
-    attention: str = "multi_head"
     min_count: int = 5
     max_length: int = 18
     frozen_blocks: int = 4
     samples: int = 5
     mix: float = 0.9
     precision: str = "bf16"
-    decoder: StageOptions = field(default_factory=lambda: StageOptions(epochs=9, batch_size=64))
+    decoder: StageOptions = field(default_factory=lambda: StageOptions(epochs=10, batch_size=48, learning_rate=3e-3, average=0.99))
     finetune: StageOptions = field(
         default_factory=lambda: StageOptions(
             epochs=8, batch_size=24, learning_rate=4e-4, encoder_rate=0.25, class_weight=0.1, patience=8
@@ -123,7 +121,7 @@ class CaptionTraining:
             imagenet_weights.load_into(self.encoder, imagenet_weights.package_weights(self.options.encoder))
         channels = self.encoder.output["grid"].shape[-1]
         self.decoder = Decoder(
-            DecoderConfig(len(self.tokenizer), channels, cell=self.options.cell, attention=self.options.attention),
+            DecoderConfig(len(self.tokenizer), channels, cell=self.options.cell),
             name="decoder",
         )
         self._encode = compiled(lambda images: self.encoder(images, training=False))
