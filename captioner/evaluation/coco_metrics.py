@@ -140,8 +140,8 @@ def cider_d(
 class CiderD:
     """CIDEr-D of many candidates against fixed references; the references are analysed once.
 
-    The reward of self-critical training (Rennie et al., 2017): some ten thousand candidates of 12 tokens a second on
-    one core. Tokens are any hashable values, so token numbers do as well as words; whether the end of a caption
+    The reward of self-critical training (Rennie et al., 2017): about twenty thousand candidates of 12 tokens a second
+    on one core. Tokens are any hashable values, so token numbers do as well as words; whether the end of a caption
     counts is up to the caller, who appends an end token to references and candidates alike.
 
     Args:
