@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 import re
@@ -13,8 +14,11 @@ from pathlib import Path
 from captioner.errors import DatasetError
 from captioner.media.images import IMAGE_EXTENSIONS
 
+SPLITS = ("train", "dev", "test")
+"""The splits that are used."""
+
 SPLIT_ALIASES = {"val": "dev", "valid": "dev", "validation": "dev", "restval": "train"}
-"""Other names of the three splits, ``train``, ``dev`` and ``test``."""
+"""Other names of the splits."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,13 @@ class CaptionDataset:
 def read_captions(folder: str | Path, *, seed: int = 0) -> CaptionDataset:
     """Reads a folder of photos and captions.
 
-    Understands, and tries in this order: Karpathy's ``dataset_*.json``; COCO's ``captions_*.json``; Flickr8k and 30k token
-    files (``*.token.txt`` or ``*.token``) with their ``*trainImages.txt`` lists; the Kaggle ``captions.txt`` (a table with
-    the columns image and caption); ``metadata.jsonl`` (``file_name`` with ``text`` or ``captions``, and optionally
-    ``split``); ``captions.json`` (a list of objects with ``file`` and ``captions``). Photos may lie anywhere below the folder.
-    Where the layout knows no splits, 80 % of the photos become train, 10 % dev and 10 % test by a shuffle with ``seed``.
+    Understands, and tries in this order: Karpathy's ``dataset_*.json``; COCO's ``captions_*.json``; Flickr8k and
+    30k token files (``*.token.txt`` or ``*.token``) with their ``*trainImages.txt`` lists; Kaggle's
+    ``captions.txt`` (a table with the columns image and caption); ``metadata.jsonl`` (``file_name`` with ``text``
+    or ``captions``, and optionally ``split``; the name of a subfolder that holds one is the split);
+    ``captions.json`` (a list of objects with ``file`` and ``captions``). The captions lie in the folder or one
+    below it, photos anywhere below. Where the layout knows no splits, 80 % of the photos become train, 10 % dev and
+    10 % test by a shuffle with ``seed``.
 
     Args:
         folder: The folder.
@@ -75,23 +81,33 @@ def read_captions(folder: str | Path, *, seed: int = 0) -> CaptionDataset:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; --data wants the folder with the photos and their captions")
     for pattern, reader in _READERS:
-        files = sorted(folder.glob(pattern))
+        files = _matching(folder, pattern)
         if files:
             try:
-                return _assemble(folder, reader(files), seed)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                return _assemble(folder, reader(folder, files), seed)
+            except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+                names = " or ".join(str(path) for path in files[:3])
                 raise DatasetError(
-                    f"{files[0]}: not in the layout that its name promises ({type(error).__name__}: {error})"
+                    f"{names}: not in the layout that the name promises ({type(error).__name__}: {error})"
                 ) from error
     names = ", ".join(pattern for pattern, _ in _READERS)
     raise DatasetError(f"{folder}: no captions found; looked for {names}")
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    # Flickr8k comes with a second token file in which every word is replaced by its lemma.
+    for where in (pattern, f"*/{pattern}"):
+        files = [path for path in sorted(folder.glob(where)) if path.is_file() and ".lemma." not in path.name]
+        if files:
+            return files
+    return []
 
 
 # A reader yields (file name, caption, split or None) for every caption.
 _Rows = Iterator[tuple[str, str, str | None]]
 
 
-def _karpathy(files: list[Path]) -> _Rows:
+def _karpathy(folder: Path, files: list[Path]) -> _Rows:
     for path in files:
         for image in _json(path)["images"]:
             name = "/".join(part for part in (image.get("filepath", ""), image["filename"]) if part)
@@ -99,54 +115,68 @@ def _karpathy(files: list[Path]) -> _Rows:
                 yield name, sentence["raw"], image.get("split")
 
 
-def _coco(files: list[Path]) -> _Rows:
+def _coco(folder: Path, files: list[Path]) -> _Rows:
     for path in files:
         record = _json(path)
         names = {image["id"]: image["file_name"] for image in record["images"]}
         split = next((name for name in ("train", "val", "test") if name in path.stem), None)
         for annotation in record["annotations"]:
             yield names[annotation["image_id"]], annotation["caption"], split
+        # a photo without a caption is reported as such
+        for name in names.values():
+            yield name, "", split
 
 
-def _token_file(files: list[Path]) -> _Rows:
+def _token_file(folder: Path, files: list[Path]) -> _Rows:
     splits = {}
     for split in ("train", "dev", "val", "test"):
-        for path in files[0].parent.glob(f"*{split}Images.txt"):
-            for name in _lines(path):
+        for path in sorted(files[0].parent.glob(f"*{split}Images.txt")):
+            for _, name in _lines(path):
+                name = name.strip()
                 if splits.setdefault(name, split) != split:
-                    raise DatasetError(f"{path}: {name} is in the splits {splits[name]} and {split}; it may be in one only")
-    for line in _lines(files[0]):
-        name, caption = line.split("\t", 1)
-        yield re.sub(r"#\d+$", "", name), caption, splits.get(name.split("#")[0])
+                    raise _two_splits(path, name, splits[name], split)
+    for number, line in _lines(files[0]):
+        name, tab, caption = line.partition("\t")
+        if not tab:
+            raise DatasetError(f"{files[0]}: line {number} has no tab between the name of the photo and the caption")
+        name = re.sub(r"#\d+$", "", name)
+        yield name, caption, splits.get(name)
     # a name in a list without a caption is reported as such
     for name, split in splits.items():
         yield name, "", split
 
 
-def _kaggle(files: list[Path]) -> _Rows:
-    with open(files[0], newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file, skipinitialspace=True):
-            yield row["image"], row["caption"], row.get("split")
+def _kaggle(folder: Path, files: list[Path]) -> _Rows:
+    rows = csv.DictReader(io.StringIO(_text(files[0]), newline=""), skipinitialspace=True)
+    if not {"image", "caption"} <= set(rows.fieldnames or ()):
+        raise DatasetError(f"{files[0]}: the first line must name the columns image and caption")
+    for row in rows:
+        yield row["image"], row["caption"] or "", row.get("split")
 
 
-def _metadata_jsonl(files: list[Path]) -> _Rows:
+def _metadata_jsonl(folder: Path, files: list[Path]) -> _Rows:
     for path in files:
-        for line in _lines(path):
-            record = json.loads(line)
-            texts = record.get("captions") or [record["text"]]
-            for text in texts:
-                yield record["file_name"], text, record.get("split")
+        below = path.parent.relative_to(folder).as_posix()
+        named = below if SPLIT_ALIASES.get(below, below) in SPLITS else None
+        for number, line in _lines(path):
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise DatasetError(f"{path}: line {number} is not valid JSON ({error})") from error
+            name = record["file_name"] if below == "." else f"{below}/{record['file_name']}"
+            for text in _several(record.get("captions") or record["text"]):
+                yield name, text, record.get("split") or named
 
 
-def _list_of_files(files: list[Path]) -> _Rows:
+def _list_of_files(folder: Path, files: list[Path]) -> _Rows:
     for record in _json(files[0]):
-        for caption in record["captions"]:
+        for caption in _several(record["captions"]):
             yield record["file"], caption, record.get("split")
 
 
-_READERS: tuple[tuple[str, Callable[[list[Path]], _Rows]], ...] = (
+_READERS: tuple[tuple[str, Callable[[Path, list[Path]], _Rows]], ...] = (
     ("dataset_*.json", _karpathy),
-    ("**/captions_*.json", _coco),
+    ("captions_*.json", _coco),
     ("*.token.txt", _token_file),
     ("*.token", _token_file),
     ("captions.txt", _kaggle),
@@ -165,24 +195,27 @@ def _assemble(folder: Path, rows: _Rows, seed: int) -> CaptionDataset:
         if split:
             split = SPLIT_ALIASES.get(split, split)
             if splits.setdefault(name, split) != split:
-                raise DatasetError(f"{folder}: {name} is in the splits {splits[name]} and {split}; it may be in one only")
+                raise _two_splits(folder, name, splits[name], split)
     found = _find_photos(folder)
-    images = {name: path for name in captions if captions[name] and (path := found.get(name) or found.get(Path(name).name))}
-    used = set(images.values())
+    images = _photos_of([name for name in captions if captions[name]], found)
+    strangers = {path for path in found.values()} - set(images.values())
+    unused = sorted({splits[name] for name in images if name in splits} - set(SPLITS))
     warnings = [
-        _list("without a photo, left out", [name for name in captions if captions[name] and name not in images]),
-        _list("without a caption, left out", [name for name in captions if not captions[name]]),
-        _list("in the folder without a caption", sorted({str(p.relative_to(folder)) for p in found.values()} - {
-            str(p.relative_to(folder)) for p in used
-        })),
-    ]  # fmt: skip
+        _list(
+            "captions without a photo, left out", [name for name in captions if captions[name] and name not in images]
+        ),
+        _list("photos without a caption, left out", [name for name in captions if not captions[name]]),
+        _list("photos in the folder that have no caption", sorted(str(path.relative_to(folder)) for path in strangers)),
+        unused and f"the splits {', '.join(unused)} are not used: only {', '.join(SPLITS)} are",
+    ]
     if not images:
         raise DatasetError(f"{folder}: none of the {len(captions)} captioned photos was found below the folder")
     if splits:
-        members = {name: tuple(f for f in images if splits.get(f) == name) for name in ("train", "dev", "test")}
+        members = {name: tuple(file for file in images if splits.get(file) == name) for name in SPLITS}
     else:
         members = _random_splits(sorted(images), seed)
-        warnings.append(f"the layout has no splits: {', '.join(f'{len(v)} {k}' for k, v in members.items())} at random (seed {seed})")
+        sizes = ", ".join(f"{len(files)} {name}" for name, files in members.items())
+        warnings.append(f"the layout has no splits: {sizes} at random (seed {seed})")
     return CaptionDataset(
         folder=folder,
         images=images,
@@ -190,6 +223,22 @@ def _assemble(folder: Path, rows: _Rows, seed: int) -> CaptionDataset:
         splits=members,
         warnings=tuple(warning for warning in warnings if warning),
     )
+
+
+def _photos_of(names: list[str], found: dict[str, Path]) -> dict[str, Path]:
+    """Name to path, for the photos that are there; a photo belongs to one name only."""
+    exact = {name: found[name] for name in names if name in found}
+    taken = set(exact.values())
+    images = {}
+    for name in names:
+        path = exact.get(name)
+        if path is None and (path := found.get(Path(name).name)) is not None:
+            # a name with folders whose photo lies elsewhere, unless that is another name's photo
+            path = None if path in taken else path
+            taken.add(path)
+        if path is not None:
+            images[name] = path
+    return images
 
 
 def _find_photos(folder: Path) -> dict[str, Path]:
@@ -220,12 +269,35 @@ def _list(what: str, names: list[str]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} photos {what}: {', '.join(map(repr, names[:3]))}{more}"
+    return f"{what} ({len(names)}): {', '.join(map(repr, names[:3]))}{more}"
+
+
+def _two_splits(where: Path, name: str, one: str, other: str) -> DatasetError:
+    return DatasetError(f"{where}: {name} is in the splits {one} and {other}; it may be in one only")
+
+
+def _several(captions: str | list[str]) -> list[str]:
+    return [captions] if isinstance(captions, str) else captions
 
 
 def _json(path: Path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: not valid JSON ({error}); get the file again") from error
 
 
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text (byte {error.start}); get the file again") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line that is not empty."""
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line.rstrip("\r")
