@@ -161,7 +161,7 @@ def _check_groups(where: Path, clips: Sequence[Clip]) -> None:
         if first.split != clip.split:
             raise DatasetError(
                 f"{where}: the group {clip.group!r} is in the splits {first.split or 'none'} ({first.name}) and "
-                f"{clip.split or 'none'} ({clip.name}); a group may be in one only, or validation would be worth nothing"
+                f"{clip.split or 'none'} ({clip.name}); a group may be in one only"
             )
 
 
@@ -197,7 +197,7 @@ def grouped_share(clips: Sequence[Clip], share: float, seed: int) -> set[str]:
     for label, count in spread.items():
         if count < 2:
             raise DatasetError(
-                f"all clips of {label!r} are of one group; validation needs clips of another recording: add some, or name "
+                f"all clips of {label!r} are of one group; validation needs another recording: add clips, or name "
                 "the recordings in the column group"
             )
     wanted = {label: share * count for label, count in total.items()}

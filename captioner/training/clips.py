@@ -1,373 +1,363 @@
-"""Training a clip classifier: augmentation, early stopping, ensembles of seeds or folds, calibration, the model folder."""
+"""``captioner train clips``: labelled clips in, a model folder with its card out."""
 
 from __future__ import annotations
 
+import json
+import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
-from keras import ops
 
-from captioner.errors import CaptionerError, DatasetError
-from captioner.models.clip_classifier import ClipNetwork
-from captioner.models.clip_frames import PLAIN, View
-from captioner.models.clip_head import STREAMS, ClipConfig, ClipHead, averaged_probabilities, pad
-from captioner.models.clip_windows import WindowOptions
-from captioner.training.clip_data import Clip, ClipWindows, grouped_share
-from captioner.training.loop import Checkpoint, TrainingLog
+from captioner.errors import DatasetError
+from captioner.evaluation.classification import evaluate_clips
+from captioner.models.saving import save_model
+from captioner.outputs.atomic import write_atomic
+from captioner.results import ClipPrediction
+from captioner.training.clip_data import (
+    Clip,
+    ClipDataset,
+    ClipWindows,
+    assign_splits,
+    check_trainable,
+    measured_clips,
+    read_clips,
+)
+from captioner.training.clip_fitting import (
+    VIEWS,
+    ClipOptions,
+    TrainedNetwork,
+    best_temperature,
+    clip_probabilities,
+    fit_networks,
+)
 
-VIEWS = {
-    False: (PLAIN, View(flip=True)),
-    True: (
-        PLAIN,
-        View(flip=True),
-        View(zoom=0.85, shift=(0.05, -0.05)),
-        View(flip=True, zoom=1.2, shift=(-0.05, 0.05)),
-        View(zoom=1.35),
-    ),
-}
-"""Views to train on, with and without regions; the first is the one that is classified."""
+if TYPE_CHECKING:
+    from captioner.captioning import ImageCaptioner
 
-
-@dataclass(frozen=True)
-class ClipOptions:
-    """Settings of a training.
-
-    Attributes:
-        cell: See `captioner.models.clip_head.ClipConfig`.
-        streams: Likewise.
-        projection: Likewise.
-        units: Likewise.
-        region: Whether to look at the region where something moves.
-        interval: Seconds between frames.
-        window: Length of a window in seconds.
-        stride: Seconds from window to window.
-        seeds: One network is trained for each; their probabilities are averaged.
-        folds: 0 trains on ``train`` and stops on ``val``. Otherwise ``train`` and ``val`` together are cut into as many
-            parts by group, every seed trains one network a part that stops on that part and never sees it otherwise, and
-            all are averaged; scores are those of clips that a network has not seen.
-        epochs: Passes over the training clips.
-        patience: Epochs without a lower validation loss after which a network is done.
-        batch_size: Clips a step.
-        learning_rate: Of AdamW, falling as a cosine.
-        weight_decay: Decoupled, per unit of rate; not on biases.
-        clip_norm: Limit of the global gradient norm.
-        dropout: Share of the inputs' channels, and of the pooled state, that is dropped.
-        label_smoothing: Share of the target probability spread over all classes.
-        shortest_crop: Smallest share of a window that a temporal crop keeps.
-        speed: How many times faster or slower a window is read at most.
-    """
-
-    cell: str = "gru"
-    streams: tuple[str, ...] = STREAMS
-    projection: int = 64
-    units: int = 64
-    region: bool = False
-    interval: float = 0.2
-    window: float = 2.0
-    stride: float = 2.0
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    folds: int = 0
-    epochs: int = 60
-    patience: int = 15
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    clip_norm: float = 1.0
-    dropout: float = 0.3
-    label_smoothing: float = 0.1
-    shortest_crop: float = 0.6
-    speed: float = 1.25
-
-    def __post_init__(self):
-        for name, low, high in (
-            ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4096), ("learning_rate", 1e-8, 1.0),
-            ("weight_decay", 0, 10), ("clip_norm", 1e-6, 1e6), ("dropout", 0, 0.95), ("label_smoothing", 0, 0.9),
-            ("shortest_crop", 0.05, 1), ("speed", 1, 4), ("projection", 1, 4096), ("units", 1, 4096),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and low <= value <= high):
-                raise CaptionerError(f"{name} must lie in {low:g}..{high:g}, not {value!r}", kind="usage")
-        if not self.seeds:
-            raise CaptionerError("at least one seed is needed", kind="usage")
-        if self.folds < 0 or self.folds == 1:
-            raise CaptionerError(f"folds must be 0 or at least 2, not {self.folds}", kind="usage")
-        _ = self.windows, self.network(2, 1)
-
-    @property
-    def windows(self) -> WindowOptions:
-        """The windows."""
-        return WindowOptions(self.interval, self.window, self.stride)
-
-    def network(self, classes: int, channels: int) -> ClipConfig:
-        """The network's settings."""
-        try:
-            return ClipConfig(classes, self.cell, self.streams, channels, self.projection, self.units)
-        except ValueError as error:
-            raise CaptionerError(str(error), kind="usage") from error
-
-    def without(self, *names: str) -> dict:
-        """JSON types, some settings left out."""
-        return {key: value for key, value in asdict(self).items() if key not in names}
-
-
-class _TrainingNetwork(ClipNetwork):
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Cross-entropy with the smoothed and weighted targets (N, classes), mean over the clips."""
-        return -ops.mean(ops.sum(y * ops.log_softmax(y_pred["logits"], axis=-1), axis=-1))
+COMPARED = (
+    ("single frame", "single_frame"),
+    ("mean of the frames", "mean"),
+    ("simple RNN", "simple_rnn"),
+    ("LSTM", "lstm"),
+    ("GRU", "gru"),
+)
+"""Rows of the table in the model card: name and cell."""
+HIGHEST_THRESHOLD = 0.5
+"""No trained model asks for a higher probability than this by itself."""
 
 
 @dataclass(frozen=True)
-class TrainedNetwork:
-    """What the training of one network gave.
+class ClipTraining:
+    """What a training gave.
 
     Attributes:
-        weights: As `captioner.models.clip_head.ClipHead` takes them.
-        logits: Clip name to logits of its windows (windows, classes), of the clips it was validated on.
-        rows: The log, one a epoch.
+        folder: The model folder.
+        scores: From `captioner.evaluation.classification.evaluate_clips`, on clips that no network was trained on.
+        comparison: Rows ``{"network", "motion", "accuracy", "spread", "seeds"}``, empty where none was asked for.
+        warnings: Clips that were left out, in sentences.
     """
 
-    weights: dict[str, np.ndarray]
-    logits: dict[str, np.ndarray]
-    rows: list[dict]
+    folder: Path
+    scores: dict = field(repr=False)
+    comparison: tuple[dict, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def fit_network(
-    train: Sequence[Clip],
-    val: Sequence[Clip],
-    measured: Mapping[str, Sequence[ClipWindows]],
-    labels: Sequence[str],
-    options: ClipOptions,
+def train_clips(
+    data: str | Path,
+    output: str | Path,
+    options: ClipOptions | None = None,
     *,
-    seed: int,
-    folder: Path | None = None,
-    name: str = "network",
+    captioner: ImageCaptioner | None = None,
+    cache: str | Path | None = None,
+    val_share: float = 0.2,
+    compare: bool = False,
+    command: str = "",
     progress: Callable[..., None] | None = None,
-) -> TrainedNetwork:
-    """Trains one network until its validation loss no longer falls, and keeps its best weights.
+) -> ClipTraining:
+    """Trains a clip classifier and writes its model folder.
+
+    A training that was stopped goes on where it was: measurements are cached a clip, networks checkpointed an epoch.
 
     Args:
-        train: Clips to train on.
-        val: Clips to stop on.
-        measured: Clip name to views, from `captioner.training.clip_data.measured_clips`.
-        labels: The classes.
+        data: See `captioner.training.clip_data.read_clips`.
+        output: The model folder; what the training itself needs goes into ``training`` below it.
         options: Settings.
-        seed: Of everything random.
-        folder: Where checkpoint and log go; a stopped training goes on from there. None keeps neither.
-        name: Of the network, for files and progress.
+        captioner: The captioner whose encoder is shared; None is the default one.
+        cache: Where measurements are cached; None is ``output/training``.
+        val_share: Share of the clips that validate, where the data name no split.
+        compare: Whether to train all networks of the table in the model card as well.
+        command: The command line, for the model card.
         progress: Called with (name, epoch, epochs, step, steps, loss).
+
+    Raises:
+        DatasetError: The data cannot be trained on.
+        ModelLoadError: There is no captioner.
+        CaptionerError: The folder cannot be written.
     """
-    keras.utils.set_random_seed(seed)
-    number = {label: index for index, label in enumerate(labels)}
-    channels = _channels(measured, options.streams)
-    config = options.network(len(labels), channels)
-    network = _TrainingNetwork(config, options.dropout)
-    plain = [only(window, options.streams) for clip in train for window in measured[clip.name][0].inputs]
-    network.standardise(*pad(plain))
-    frames = max(len(next(iter(w.values()))) for clip in train for view in measured[clip.name] for w in view.inputs)
-    batches = -(-len(train) // options.batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.epochs * batches, alpha=0.02)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=options.weight_decay, global_clipnorm=options.clip_norm)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    network.compile(optimizer=optimizer)
-    optimizer.build(network.trainable_variables)
-    targets = smoothed_targets([number[clip.label] for clip in train], len(labels), options.label_smoothing)
-    truth = [number[clip.label] for clip in val]
+    options = options or ClipOptions()
+    output = Path(output)
+    started = time.monotonic()
+    dataset = assign_splits(read_clips(data), val_share=val_share)
+    check_trainable(dataset)
+    if captioner is None:
+        from captioner.captioning import load
 
-    record = {"rows": [], "best": np.inf, "since_best": 0}
-    best: dict[str, np.ndarray] = {}
-    settings = {
-        **options.without("seeds", "folds"),
-        "seed": seed,
-        "train": [c.name for c in train],
-        "labels": [*labels],
+        captioner = load()
+    clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
+    measured, failures = measure(clips, captioner, options, cache or output / "training", progress)
+    dataset, warnings = _without(dataset, failures)
+    check_trainable(dataset)
+    clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
+
+    networks = fit_networks(clips, measured, dataset.labels, options, folder=output / "training", progress=progress)
+    logits = [network.logits for network in networks]
+    judged = [clip for clip in clips if any(clip.name in part for part in logits)]
+    truth = [dataset.labels.index(clip.label) for clip in judged]
+    temperature = best_temperature(logits, judged, truth)
+    shares = clip_probabilities(logits, judged, temperature)
+    threshold = lowest_useful_threshold(shares, truth)
+    scores = evaluate_clips(
+        {clip.name: clip.label for clip in judged},
+        {clip.name: _prediction(row, dataset.labels, threshold) for clip, row in zip(judged, shares, strict=True)},
+        groups={clip.name: clip.group for clip in judged},
+    )
+    rows = tuple(
+        compare_networks(clips, measured, dataset.labels, options, output / "training", progress) if compare else ()
+    )
+    figure = confusion_figure(scores)
+    write_atomic(output / "confusion.png", figure)
+    config = {
+        "network": networks[0].config.to_dict(),
+        "members": len(networks),
+        "region": options.region,
+        "interval": options.interval,
+        "window": options.window,
+        "stride": options.stride,
+        "threshold": threshold,
+        "temperature": temperature,
+        "encoder": {"model": captioner.name, "sha256": captioner.sha256},
     }
-    checkpoint = folder and Checkpoint(folder / f"{name}.checkpoint.npz", settings)
-    if checkpoint and (restored := checkpoint.restore(network)):
-        record = restored
-        with np.load(folder / f"{name}.best.npz", allow_pickle=False) as saved:
-            best = {key: saved[key] for key in saved.files}
-    while len(record["rows"]) < options.epochs and record["since_best"] < options.patience:
-        started = time.monotonic()
-        epoch = len(record["rows"])
-        rng = np.random.default_rng((seed, epoch))
-        order = rng.permutation(len(train))
-        order = np.concatenate([order, order[: batches * options.batch_size - len(order)]])
-        total = 0.0
-        for step in range(batches):
-            chosen = order[step * options.batch_size : (step + 1) * options.batch_size]
-            drawn = [augmented(measured[train[i].name], options, rng) for i in chosen]
-            inputs, mask = pad(drawn, frames)
-            total += float(network.train_on_batch({**inputs, "mask": mask}, targets[chosen]))
-            if progress:
-                progress(name, epoch + 1, options.epochs, step + 1, batches, total / (step + 1))
-        weights = network.numpy_weights()
-        logits = clip_logits(ClipHead(config, weights), val, measured)
-        shares = clip_probabilities([logits], val)
-        loss = float(-np.mean(np.log(np.maximum(shares[np.arange(len(val)), truth], 1e-9))))
-        if loss < record["best"]:
-            record |= {"best": loss, "since_best": 0}
-            best = weights
-            if folder:
-                _save_arrays(folder / f"{name}.best.npz", best)
-        else:
-            record["since_best"] += 1
-        accuracy = float(np.mean(shares.argmax(axis=1) == truth))
-        row = {"epoch": epoch + 1, "loss": total / batches, "val_loss": loss, "val_accuracy": accuracy}
-        record["rows"].append({**row, "seconds": round(time.monotonic() - started, 2)})
-        if checkpoint:
-            TrainingLog(folder, name).write(record["rows"])
-            checkpoint.save(network, record)
-    return TrainedNetwork(best, clip_logits(ClipHead(config, best), val, measured), record["rows"])
+    facts = {
+        "data": str(Path(data).name),
+        "clips": {split: sum(clip.split == split for clip in clips) for split in ("train", "val")},
+        "groups": len({clip.group for clip in clips}),
+        "left_out": sorted(failures),
+        "options": options.without(),
+        "command": command,
+        "scores": scores,
+        "comparison": list(rows),
+        "seconds": round(time.monotonic() - started),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "keras": _keras_version()},
+    }
+    save_model(
+        output,
+        kind="clip_classifier",
+        config=config,
+        weights={f"member{i}/{name}": value for i, n in enumerate(networks) for name, value in n.weights.items()},
+        texts={"labels.json": json.dumps(list(dataset.labels), ensure_ascii=False) + "\n"},
+        metadata=facts,
+        card=model_card(output.name, dataset, config, facts),
+    )
+    return ClipTraining(output, scores, rows, warnings)
 
 
-def fit_networks(
+def measure(
+    clips: Sequence[Clip],
+    captioner: ImageCaptioner,
+    options: ClipOptions,
+    cache: str | Path,
+    progress: Callable[..., None] | None = None,
+) -> tuple[dict[str, list[ClipWindows]], dict[str, str]]:
+    """Measures clips with a captioner's encoder; see `captioner.training.clip_data.measured_clips`."""
+    from captioner.classifying import captioner_encode
+    from captioner.models.clip_head import STREAMS
+
+    return measured_clips(
+        cache,
+        clips,
+        captioner_encode(captioner),
+        key=captioner.sha256,
+        image_size=captioner.image_size,
+        options=options.windows,
+        streams=STREAMS,
+        region=options.region,
+        views=VIEWS[options.region],
+        progress=progress and (lambda done, total: progress("measuring", 1, 1, done, total, 0.0)),
+    )
+
+
+def lowest_useful_threshold(shares: np.ndarray, truth: Sequence[int]) -> float:
+    """The probability that all but 1 % of the rightly labelled clips reach, at most `HIGHEST_THRESHOLD`."""
+    right = shares.argmax(axis=1) == np.asarray(truth)
+    reached = np.quantile(shares.max(axis=1)[right], 0.01) if right.any() else 0.0
+    return round(float(min(HIGHEST_THRESHOLD, reached)), 3)
+
+
+def compare_networks(
     clips: Sequence[Clip],
     measured: Mapping[str, Sequence[ClipWindows]],
     labels: Sequence[str],
     options: ClipOptions,
-    *,
     folder: Path | None = None,
     progress: Callable[..., None] | None = None,
-) -> list[TrainedNetwork]:
-    """Trains a network for every seed, and for every fold where there are folds.
+) -> Iterator[dict]:
+    """The table of the model card: every cell, with and without motion, over the seeds.
 
-    Args:
-        clips: Clips of the splits ``train`` and ``val``; others are not touched.
-        measured: See `fit_network`.
-        labels: Likewise.
-        options: Likewise.
-        folder: Likewise.
-        progress: Likewise.
+    Yields:
+        ``{"network", "motion", "accuracy", "spread", "seeds"}``: mean and standard deviation over the seeds of the
+        accuracy of single networks on clips that they were not trained on.
     """
-    clips = [clip for clip in clips if clip.split in ("train", "val")]
-    networks = []
-    for seed in options.seeds:
-        for fold, held in enumerate(held_out(clips, options.folds, seed)):
-            train = [clip for clip in clips if clip.name not in held]
-            val = [clip for clip in clips if clip.name in held]
-            name = f"seed{seed}-fold{fold}" if options.folds else f"seed{seed}"
-            networks.append(
-                fit_network(
-                    train, val, measured, labels, options, seed=seed, folder=folder, name=name, progress=progress
-                )
-            )
-    return networks
+    for title, cell in COMPARED:
+        for motion in (False, True):
+            streams = options.streams if motion else ("appearance",)
+            chosen = replace(options, cell=cell, streams=streams)
+            home = folder and folder / f"{cell}-{'motion' if motion else 'appearance'}"
+            networks = fit_networks(clips, measured, labels, chosen, folder=home, progress=progress)
+            accuracies = seed_accuracies(networks, clips, labels, len(options.seeds))
+            yield {
+                "network": title,
+                "motion": motion,
+                "accuracy": float(np.mean(accuracies)),
+                "spread": float(np.std(accuracies)),
+                "seeds": len(accuracies),
+            }
 
 
-def held_out(clips: Sequence[Clip], folds: int, seed: int) -> list[set[str]]:
-    """Names of the clips that are not trained on: those of ``val``, or those of each fold, cut by group and class.
-
-    Raises:
-        DatasetError: There are more folds than groups.
-    """
-    if not folds:
-        return [{clip.name for clip in clips if clip.split == "val"}]
-    remaining = list(clips)
-    parts = []
-    for fold in range(folds - 1):
-        chosen = grouped_share(remaining, 1 / (folds - fold), seed)
-        parts.append({clip.name for clip in remaining if clip.group in chosen})
-        remaining = [clip for clip in remaining if clip.group not in chosen]
-    parts.append({clip.name for clip in remaining})
-    if not all(parts):
-        raise DatasetError(f"{folds} folds need at least as many groups of every class; give fewer folds")
-    return parts
+def seed_accuracies(
+    networks: Sequence[TrainedNetwork], clips: Sequence[Clip], labels: Sequence[str], seeds: int
+) -> list[float]:
+    """Accuracy of each seed's networks on the clips that they were not trained on."""
+    per_seed = len(networks) // seeds
+    accuracies = []
+    for start in range(0, len(networks), per_seed):
+        logits = [network.logits for network in networks[start : start + per_seed]]
+        judged = [clip for clip in clips if any(clip.name in part for part in logits)]
+        chosen = clip_probabilities(logits, judged).argmax(axis=1)
+        accuracies.append(float(np.mean([labels[i] == clip.label for i, clip in zip(chosen, judged, strict=True)])))
+    return accuracies
 
 
-def augmented(views: Sequence[ClipWindows], options: ClipOptions, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A random window of a random view, cropped in time and read faster or slower.
-
-    Args:
-        views: Of one clip.
-        options: ``streams``, ``shortest_crop`` and ``speed``.
-        rng: Source of randomness.
-
-    Returns:
-        Stream to (frames, width), at least one frame. Frames are repeated or left out; their differences from the frame
-        before stay as measured.
-    """
-    view = views[rng.integers(len(views))]
-    window = view.inputs[rng.integers(len(view.inputs))]
-    count = len(next(iter(window.values())))
-    kept = max(1, round(count * rng.uniform(options.shortest_crop, 1.0)))
-    first = rng.integers(count - kept + 1)
-    speed = np.exp(rng.uniform(-1, 1) * np.log(options.speed))
-    rows = first + np.unique(np.arange(0, kept, speed).astype(int)) if speed > 1 else _slowed(first, kept, speed, count)
-    return {name: window[name][rows] for name in options.streams}
-
-
-def _slowed(first: int, kept: int, speed: float, count: int) -> np.ndarray:
-    """Row numbers with some repeated, no more than the window had."""
-    return (first + (np.arange(0, kept, speed)).astype(int))[:count]
-
-
-def only(window: Mapping[str, np.ndarray], streams: Sequence[str]) -> dict[str, np.ndarray]:
-    """Some streams of a window."""
-    return {name: window[name] for name in streams}
-
-
-def smoothed_targets(truth: Sequence[int], classes: int, smoothing: float) -> np.ndarray:
-    """Targets (N, classes): smoothed (Szegedy et al. 2016), and weighted so that every class weighs the same in all."""
-    counts = Counter(truth)
-    targets = np.eye(classes, dtype=np.float32)[list(truth)] * (1 - smoothing) + smoothing / classes
-    weights = np.array([len(truth) / (len(counts) * counts[label]) for label in truth], np.float32)
-    return targets * weights[:, None]
-
-
-def clip_logits(
-    head: ClipHead, clips: Sequence[Clip], measured: Mapping[str, Sequence[ClipWindows]]
-) -> dict[str, np.ndarray]:
-    """Logits of the windows of each clip (windows, classes), in its plain view."""
-    windows = [only(window, head.config.streams) for clip in clips for window in measured[clip.name][0].inputs]
-    logits = head(*pad(windows))[0]
-    ends = np.cumsum([len(measured[clip.name][0].inputs) for clip in clips])
-    return {clip.name: part for clip, part in zip(clips, np.split(logits, ends[:-1]), strict=True)}
-
-
-def clip_probabilities(
-    networks: Sequence[Mapping[str, np.ndarray]], clips: Sequence[Clip], temperature: float = 1.0
-) -> np.ndarray:
-    """Probabilities (clips, classes), averaged over the networks that have seen a clip and over its windows.
-
-    Args:
-        networks: For each network, clip name to logits (windows, classes).
-        clips: Clips that at least one network has logits of.
-        temperature: What logits are divided by.
-    """
-    rows = []
-    for clip in clips:
-        logits = np.stack([network[clip.name] for network in networks if clip.name in network])
-        rows.append(averaged_probabilities(logits, temperature).mean(axis=0))
-    return np.array(rows)
-
-
-def best_temperature(
-    networks: Sequence[Mapping[str, np.ndarray]], clips: Sequence[Clip], truth: Sequence[int]
-) -> float:
-    """The temperature with the lowest loss of the averaged probabilities (Guo et al. 2017), between 0.2 and 5."""
-
-    def loss(temperature: float) -> float:
-        shares = clip_probabilities(networks, clips, temperature)[np.arange(len(clips)), truth]
-        return -float(np.mean(np.log(np.maximum(shares, 1e-12))))
-
-    return float(min(np.geomspace(0.2, 5.0, 81), key=loss))
-
-
-def _channels(measured: Mapping[str, Sequence[ClipWindows]], streams: Sequence[str]) -> int:
-    window = next(iter(measured.values()))[0].inputs[0]
-    return next((window[name].shape[-1] for name in streams if name != "motion"), 1)
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def confusion_figure(scores: Mapping) -> bytes:
+    """The confusion matrix as a PNG picture."""
     import io
 
-    from captioner.outputs.atomic import write_atomic
+    from matplotlib.figure import Figure
 
+    labels, counts = scores["confusion"]["labels"], np.array(scores["confusion"]["counts"])
+    columns = [*labels, "none"] if counts[:, -1].any() else list(labels)
+    counts = counts[:, : len(columns)]
+    side = 2.2 + 0.55 * len(columns)
+    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        share = counts[row, column] / max(counts[row].sum(), 1)
+        axes.text(
+            column, row, str(counts[row, column]), ha="center", va="center", color="white" if share > 0.5 else "black"
+        )
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("classified as")
+    axes.set_ylabel("is")
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_atomic(path, buffer.getvalue())
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping) -> str:
+    """The README.md of a model folder."""
+    scores, options, network = facts["scores"], facts["options"], config["network"]
+    looks = "the square region in which something moves" if config["region"] else "whole frames"
+    seen = f"{options['folds']}-fold cross-validation by group over train and val" if options["folds"] else "val"
+    counts = Counter((clip.label, clip.split) for clip in dataset.clips)
+    accuracy, macro = scores["accuracy"], scores["macro_f1"]
+    lines = [
+        f"# {name}",
+        "",
+        f"Names what happens in a clip: {', '.join(dataset.labels)}.",
+        "",
+        f"{config['members']} networks ({network['cell']}, {network['units']} units, attention pooling), averaged, "
+        f"look at {looks} every {config['interval']:g} s in windows of {config['window']:g} s. Of each frame they are "
+        f"told: {', '.join(network['streams'])}.",
+        f"The frames are encoded by the captioner `{config['encoder']['model']}`, whose encoder is not stored here "
+        "again. Inference is NumPy.",
+        "",
+        "```python",
+        "import captioner",
+        f'captioner.load("{name}").classify("clip.mp4")',
+        "```",
+        "",
+        "## Quality",
+        f"On {scores['clips']} clips that the networks judging them were not trained on ({seen}; it also chose when to "
+        "stop, and the temperature):",
+        "",
+        "| | estimate | 95 % interval (bootstrap by group) |",
+        "| --- | --- | --- |",
+        f"| accuracy | {accuracy['estimate']:.1%} | {accuracy['low']:.1%} to {accuracy['high']:.1%} |",
+        f"| macro F1 | {macro['estimate']:.3f} | {macro['low']:.3f} to {macro['high']:.3f} |",
+        f"| expected calibration error | {scores['expected_calibration_error']:.3f} | |",
+        "",
+        "| class | recall | precision | train clips | val clips |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for label in dataset.labels:
+        found = scores["classes"][label]
+        precision = "" if found["precision"] is None else f"{found['precision']:.1%}"
+        trained, validated = counts[label, "train"], counts[label, "val"]
+        lines.append(f"| {label} | {found['recall']:.1%} | {precision} | {trained} | {validated} |")
+    lines += ["", "![Confusion matrix](confusion.png)", ""]
+    if facts["comparison"]:
+        seeds = facts["comparison"][0]["seeds"]
+        lines += [
+            "## Does order matter, does motion?",
+            f"Accuracy of single networks on the same clips, mean ± standard deviation over {seeds} seeds:",
+            "",
+            "| network | appearance only | with motion |",
+            "| --- | --- | --- |",
+        ]
+        for title in dict.fromkeys(row["network"] for row in facts["comparison"]):
+            pair = [row for row in facts["comparison"] if row["network"] == title]
+            cells = [
+                f"{row['accuracy']:.1%} ± {row['spread']:.1%}" for row in sorted(pair, key=lambda row: row["motion"])
+            ]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append("")
+    lines += [
+        "## Use",
+        f"A label is given where its calibrated probability (temperature {config['temperature']:.2f}) is at least "
+        f"{config['threshold']:g}. The classes above are all that it knows: a clip of something else can get a label, "
+        "and a high probability, all the same.",
+        "",
+        "## Training",
+        f"{facts['clips']['train']} train and {facts['clips']['val']} val clips of {facts['groups']} recordings; no "
+        "recording is in two splits.",
+    ]
+    if facts["command"]:
+        lines += ["", "```", facts["command"], "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _without(dataset: ClipDataset, failures: Mapping[str, str]) -> tuple[ClipDataset, tuple[str, ...]]:
+    warnings = dataset.warnings + tuple(f"left out: {reason}" for reason in failures.values())
+    clips = tuple(clip for clip in dataset.clips if clip.name not in failures)
+    if not any(clip.split in ("train", "val") for clip in clips):
+        raise DatasetError(f"{dataset.source}: no clip can be read, for example: {next(iter(failures.values()))}")
+    return replace(dataset, clips=clips), warnings
+
+
+def _prediction(row: np.ndarray, labels: Sequence[str], threshold: float) -> ClipPrediction:
+    best = int(row.argmax())
+    shares = {label: float(share) for label, share in zip(labels, row, strict=True)}
+    return ClipPrediction(labels[best] if row[best] >= threshold else None, float(row[best]), shares)
+
+
+def _keras_version() -> str:
+    import keras
+
+    return keras.__version__
