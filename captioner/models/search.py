@@ -222,6 +222,7 @@ class _Run:
         self._memory = tuple(memory)
         self._forbidden = np.asarray(sorted(set(forbidden)), np.intp)
         self._steps: list[_Step] = []
+        self._work: np.ndarray | None = None
         self.options = options
         self.end = end
         self.images = np.arange(len(self._state[0]))
@@ -241,11 +242,14 @@ class _Run:
         """Log-probabilities (images, beams, vocabulary) of the next word, and attention (images, beams, positions)."""
         logits, state, attention = self._step(self.tokens.reshape(-1), self._state, self._memory)
         self._state = tuple(np.asarray(part) for part in state)
-        logprobs = np.array(logits, np.float32)
+        if self._work is None or self._work.shape[1] < len(logits):  # new large arrays cost more than filling them
+            self._work = np.empty((2, *np.shape(logits)), np.float32)
+        logprobs, scratch = self._work[:, : len(logits)]
+        logprobs[...] = logits
         logprobs[:, self._forbidden] = -np.inf
         with np.errstate(invalid="ignore"):
             logprobs -= logprobs.max(axis=-1, keepdims=True)
-            logprobs -= np.log(np.exp(logprobs).sum(axis=-1, keepdims=True))
+            logprobs -= np.log(np.exp(logprobs, out=scratch).sum(axis=-1, keepdims=True))
         if np.isnan(logprobs[:, 0]).any():  # one nan or inf in a row makes the whole row nan
             raise CaptionerError(
                 "the model gave values that are no numbers; its weights may be damaged", kind="not_finite"
@@ -258,7 +262,7 @@ class _Run:
         for token in prefix:
             shape = self.tokens.shape
             tokens = np.full(shape, token, np.int32)
-            logprobs = self.logprobs[:, :, token]
+            logprobs = self.logprobs[:, :, token].copy()
             self.take(tokens, np.zeros(shape, np.intp), logprobs, self.totals + logprobs)
 
     def take(self, tokens, parents, logprobs, totals, live=None):
@@ -448,14 +452,11 @@ def _beam(run: _Run, phrases: _Phrases, prefix: Sequence[int]):
     special = [run.end, *phrases.words]  # always considered, however unlikely
     while True:
         images, beams, vocabulary = run.logprobs.shape
-        others = run.logprobs.copy()
-        others[..., special] = -np.inf
-        width = min(size, vocabulary)
-        best = np.argpartition(others, vocabulary - width, axis=-1)[..., vocabulary - width :]
-        tokens = np.concatenate([np.broadcast_to(np.array(special), (images, beams, len(special))), best], axis=-1)
-        logprobs = np.concatenate(
-            [run.logprobs[..., special], np.take_along_axis(others, best, axis=-1)], axis=-1, dtype=np.float32
-        )
+        special_logprobs = run.logprobs[..., special]
+        run.logprobs[..., special] = -np.inf
+        best, best_logprobs = _largest(run.logprobs, min(size, vocabulary))
+        tokens = np.concatenate([np.broadcast_to(np.array(special), special_logprobs.shape), best], axis=-1)
+        logprobs = np.concatenate([special_logprobs, best_logprobs], axis=-1)
         after = phrases.advance(np.broadcast_to(progress[:, :, None], (*tokens.shape, progress.shape[-1])), tokens)
         bank = after.sum(axis=-1)
         totals = run.totals[..., None] + logprobs
@@ -501,6 +502,23 @@ def _beam(run: _Run, phrases: _Phrases, prefix: Sequence[int]):
             live,
         )
         progress = progress[kept]
+
+
+def _largest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the k largest of values (..., n) stand and what they are, both (..., k); the values are destroyed."""
+    flat = values.reshape(-1, values.shape[-1])
+    if k > 12:
+        where = np.argpartition(flat, flat.shape[1] - k, axis=-1)[:, -k:]
+        found = np.take_along_axis(flat, where, axis=-1)
+    else:  # a few passes of argmax, which is vectorised, take less time than one partition
+        rows = np.arange(len(flat))
+        where = np.empty((len(flat), k), np.intp)
+        found = np.empty((len(flat), k), flat.dtype)
+        for i in range(k):
+            where[:, i] = best = flat.argmax(axis=-1)
+            found[:, i] = flat[rows, best]
+            flat[rows, best] = -np.inf
+    return where.reshape(*values.shape[:-1], k), found.reshape(*values.shape[:-1], k)
 
 
 def _cut(run: _Run, position: int, contained: np.ndarray):
