@@ -1,7 +1,8 @@
 """Saved models: a folder of JSON, text and plain arrays, checked strictly when it is read.
 
-``config.json`` says what to build, ``weights.npz`` holds float16 arrays (never pickled objects), ``metadata.json`` where
-they came from and their SHA-256, ``tokenizer.json`` or ``labels.json`` the vocabulary, ``README.md`` the model card.
+``config.json`` says what to build, ``weights.npz`` holds float16 arrays (never pickled objects), ``metadata.json``
+where they came from and the SHA-256 of weights and vocabulary, ``tokenizer.json`` or ``labels.json`` the vocabulary,
+``README.md`` the model card.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ MAX_TEXT_BYTES = 2**24
 """Limit on each of the other files."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Inside the package where a wheel was installed, beside it in a checkout.
-SHIPPED = next((root / "saved_models" for root in (_PACKAGE, _PACKAGE.parent) if (root / "saved_models").is_dir()), _PACKAGE)
+SHIPPED = next(
+    (root / "saved_models" for root in (_PACKAGE, _PACKAGE.parent) if (root / "saved_models").is_dir()), _PACKAGE
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def save_model(
         **metadata,
         "parameters": int(sum(value.size for value in packed.values())),
         "weights_sha256": hashlib.sha256(data).hexdigest(),
+        "texts_sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
     }
     write_atomic(folder / "weights.npz", data)
     write_atomic(folder / "config.json", _json({"format": FORMAT, "kind": kind, **config}))
@@ -168,8 +172,8 @@ def read_model(name_or_path: str | os.PathLike) -> SavedModel:
         name_or_path: Name of a shipped model, or path of a folder.
 
     Raises:
-        ModelLoadError: There is no such model, or a file of it is missing, altered or of another kind. The message names
-            the file and what to do.
+        ModelLoadError: There is no such model, or a file of it is missing, altered or of another kind. The message
+            names the file and what to do.
     """
     folder = find_model(name_or_path)
     config = _read_json(folder, "config.json")
@@ -183,13 +187,17 @@ def read_model(name_or_path: str | os.PathLike) -> SavedModel:
         raise ModelLoadError(f"{folder / 'config.json'}: unknown kind {kind!r}; known: {', '.join(KINDS)}")
     metadata = _read_json(folder, "metadata.json")
     data = _read(folder, "weights.npz", MAX_WEIGHT_BYTES)
-    if hashlib.sha256(data).hexdigest() != metadata.get("weights_sha256"):
-        raise ModelLoadError(
-            f"{folder / 'weights.npz'}: not the file that metadata.json was written for (its checksum differs); get it again"
-        )
+    _check(folder / "weights.npz", data, metadata.get("weights_sha256"))
     texts = {}
-    if KINDS[kind]:
-        texts[KINDS[kind]] = _read(folder, KINDS[kind], MAX_TEXT_BYTES).decode("utf-8", "replace")
+    if name := KINDS[kind]:
+        content = _read(folder, name, MAX_TEXT_BYTES)
+        checksums = metadata.get("texts_sha256")
+        if isinstance(checksums, dict):
+            _check(folder / name, content, checksums.get(name))
+        try:
+            texts[name] = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelLoadError(f"{folder / name}: not UTF-8 text; get the file again") from error
     return SavedModel(
         folder=folder,
         name=folder.resolve().name,
@@ -210,9 +218,8 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
     text = os.fspath(name_or_path)
     if text in model_names():
         return SHIPPED / text
-    folder = Path(text)
-    if folder.is_dir():
-        return folder
+    if os.path.isdir(text):  # unlike Path.is_dir, false for names that no file system takes
+        return Path(text)
     known = ", ".join(model_names()) or "none"
     raise ModelLoadError(
         f"no model called {text!r}: it is neither a folder nor one of the shipped models ({known})", kind="missing"
@@ -242,9 +249,18 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
             raise ModelLoadError(f"{path}: larger than {limit:,} bytes, which no model of this kind is")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelLoadError(f"{path}: missing; the model folder is incomplete, get it again", kind="missing") from error
+        raise ModelLoadError(
+            f"{path}: missing; the model folder is incomplete, get it again", kind="missing"
+        ) from error
     except OSError as error:
         raise ModelLoadError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check(path: Path, data: bytes, sha256: object) -> None:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelLoadError(
+            f"{path}: not the file that metadata.json was written for (its checksum differs); get the folder again"
+        )
 
 
 def _read_json(folder: Path, name: str) -> dict:
@@ -260,13 +276,18 @@ def _read_json(folder: Path, name: str) -> dict:
 def _unpack(path: Path, data: bytes) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MAX_WEIGHT_BYTES:
-                raise ModelLoadError(f"{path}: unpacks to more than {MAX_WEIGHT_BYTES:,} bytes")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            weights = {name: arrays[name].astype(np.float32) for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        weights = _arrays(data) if unpacked <= MAX_WEIGHT_BYTES else {}
+    except Exception as error:  # a damaged archive raises nearly anything
         raise ModelLoadError(f"{path}: not a file of plain arrays ({error}); get it again") from error
+    if unpacked > MAX_WEIGHT_BYTES:
+        raise ModelLoadError(f"{path}: unpacks to more than {MAX_WEIGHT_BYTES:,} bytes")
     for name, value in weights.items():
         if not np.isfinite(value).all():
             raise ModelLoadError(f"{path}: {name} holds values that are not numbers")
     return weights
+
+
+def _arrays(data: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name].astype(np.float32) for name in arrays.files}
