@@ -110,6 +110,7 @@ class ClipClassifier:
         streams: What they look at; see `captioner.models.clip_head.ClipConfig`.
         heads: Networks whose probabilities are averaged.
         temperature: What logits are divided by, fitted on validation clips (Guo et al. 2017).
+        encoder_sha256: SHA-256 of the weights of the captioner whose encoder it shares.
         image_size: Side in pixels of the square that the encoder sees.
         encode: The encoder: images uint8 (N, S, S, 3) to grids and pooled embeddings.
 
@@ -140,7 +141,7 @@ class ClipClassifier:
             members, self.region = int(record["members"]), bool(record["region"])
             self.temperature = float(record["temperature"])
             self.options = WindowOptions(*(float(record[key]) for key in ("interval", "window", "stride", "threshold")))
-            encoder_model, encoder_hash = str(record["encoder"]["model"]), str(record["encoder"]["sha256"])
+            encoder_model, self.encoder_sha256 = str(record["encoder"]["model"]), str(record["encoder"]["sha256"])
         except ModelLoadError:
             raise
         except (KeyError, TypeError, ValueError, CaptionerError) as error:
@@ -155,11 +156,11 @@ class ClipClassifier:
         self.heads = tuple(ClipHead(network, saved.part(f"member{i}"), str(saved.folder)) for i in range(members))
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
-        if captioner is None or captioner.sha256 != encoder_hash:
+        if captioner is None or captioner.sha256 != self.encoder_sha256:
             from captioner.captioning import load
 
             captioner = load(encoder_model, runtime=runtime, precision=precision, threads=threads)
-            if captioner.sha256 != encoder_hash:
+            if captioner.sha256 != self.encoder_sha256:
                 raise ModelLoadError(
                     f"{saved.folder}: was trained on the encoder of another version of {encoder_model!r}; train the "
                     "classifier again, or get the captioner that it belongs to"
