@@ -164,6 +164,7 @@ def video(
     model: Model = None,
     classifier: Classifier = None,
     interval: Annotated[float, typer.Option(help="Seconds between the frames that are looked at.")] = 1.0,
+    longest_segment: Annotated[float, typer.Option(help="Seconds that one caption covers at most.")] = 10.0,
     formats: Annotated[
         str, typer.Option(help="Comma-separated: jsonl, srt, vtt, csv, html, txt.")
     ] = "jsonl,srt,vtt,csv,html",
@@ -181,8 +182,8 @@ def video(
     from captioner import commands
 
     task = commands.WatchVideos(
-        model, commands.chosen_classifier(classifier), interval, _given(beam_size=beam_size, max_length=max_length),
-        commands.Computing(runtime, precision, threads),
+        model, commands.chosen_classifier(classifier), interval, longest_segment,
+        _given(beam_size=beam_size, max_length=max_length), commands.Computing(runtime, precision, threads),
     )  # fmt: skip
     return commands.videos_to_folder(
         task, paths, output, formats=formats, time_limit=time_limit, retry_failed=retry_failed, overwrite=overwrite,

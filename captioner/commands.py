@@ -17,7 +17,7 @@ from captioner.outputs.atomic import write_atomic
 from captioner.outputs.names import printable
 from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
 from captioner.progress import BatchBars, ProgressBars
-from captioner.run_folder import RESULTS, RunFolder
+from captioner.run_folder import RunFolder
 from captioner.workers import Task, process_isolated
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 DEMO_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
-DEFAULT_CLASSIFIER = "ucf101-6"
 
 
 def is_folder_output(output: str | None, paths: Sequence[Path]) -> bool:
@@ -129,7 +128,7 @@ def videos_to_folder(
 
     chosen = _formats(formats, ("jsonl", "srt", "vtt", "csv", "txt", "html"))
     sidecars = {name: VIDEO_SIDECARS[name] for name in chosen if name in VIDEO_SIDECARS}
-    finish: list[Callable[[RunFolder], None]] = [_write_index]
+    finish: list[Callable[[RunFolder], None]] = []
     if "html" in chosen:
         sidecars["html"] = _video_page
         finish.append(_write_videos_page)
@@ -187,15 +186,10 @@ def _write_images_page(folder: RunFolder) -> None:
     write_atomic(folder.path / "index.html", images_page(folder.records()))
 
 
-def _write_index(folder: RunFolder) -> None:
-    from captioner.outputs.index import INDEX_NAME, build_index
-
-    build_index(folder.path / RESULTS, folder.path / INDEX_NAME)
-
-
 def chosen_classifier(name: str | None) -> str | None:
     """The clip classifier that ``--classifier`` means: None is the shipped one where there is one, ``none`` is none."""
     from captioner.models.saving import model_names
+    from captioner.video_analysis import DEFAULT_CLASSIFIER
 
     if name is None:
         return DEFAULT_CLASSIFIER if DEFAULT_CLASSIFIER in model_names() else None
@@ -204,6 +198,8 @@ def chosen_classifier(name: str | None) -> str | None:
 
 def needed_classifier(name: str | None) -> str:
     """The clip classifier to use where there must be one."""
+    from captioner.video_analysis import DEFAULT_CLASSIFIER
+
     return DEFAULT_CLASSIFIER if name is None else name
 
 
@@ -280,7 +276,6 @@ def search(folder: Path, words: str, limit: int, format: str) -> int:
     """Prints what a run's captions say about some words."""
     from captioner.outputs.index import search_folder
     from captioner.outputs.records import json_line
-    from captioner.outputs.writers import clock
 
     if format not in ("text", "jsonl"):
         raise CaptionerError(f"unknown format {format!r}; known: text, jsonl", kind="usage")
@@ -291,8 +286,7 @@ def search(folder: Path, words: str, limit: int, format: str) -> int:
         if format == "jsonl":
             print(json_line(hit.to_dict(), ascii_only=True))
         else:
-            place = printable(hit.file) + ("" if hit.start is None else f" {clock(hit.start)}")
-            print(f"{place}  {printable(hit.caption)}")
+            print(hit)
     if not hits:
         print("nothing found", file=sys.stderr)
     return 0

@@ -163,6 +163,7 @@ class WatchVideos:
         model: Name or folder of a captioner; None is the default one.
         classifier: Name or folder of a clip classifier; None is none.
         interval: Seconds between the frames that are looked at.
+        longest_segment: Seconds that one caption covers at most.
         search: As in `CaptionImages`.
         computing: What the models are run on.
     """
@@ -172,6 +173,7 @@ class WatchVideos:
     model: str | None = None
     classifier: str | None = None
     interval: float = 1.0
+    longest_segment: float = 10.0
     search: Mapping[str, Any] = field(default_factory=dict)
     computing: Computing = Computing()
 
@@ -184,15 +186,21 @@ class WatchVideos:
         from captioner.models.search import SearchOptions
 
         SearchOptions(**self.search)
-        if not 0 < self.interval < float("inf"):
-            raise CaptionerError(f"interval must be above 0 seconds, not {self.interval}", kind="usage")
+        for name in ("interval", "longest_segment"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise CaptionerError(f"{name} must be above 0 seconds, not {getattr(self, name)}", kind="usage")
 
     def settings(self) -> dict:
         """What the results depend on."""
+        from captioner.models.saving import model_names
+        from captioner.video_analysis import DEFAULT_FORECASTER
+
         return {
             "captioner": model_identity(self.model),
             "classifier": self.classifier and model_identity(self.classifier),
+            "forecaster": DEFAULT_FORECASTER in model_names() and model_identity(DEFAULT_FORECASTER),
             "interval": self.interval,
+            "longest_segment": self.longest_segment,
             "search": dict(self.search),
             "precision": self.computing.precision,
         }
@@ -206,15 +214,13 @@ class WatchVideos:
         from captioner.outputs.records import with_thumbnails
         from captioner.video_analysis import VideoAnalyzer
 
+        model = self.computing.load(self.model)
         analyzer = VideoAnalyzer(
-            self.computing.load(self.model),
-            self.computing.load(self.classifier) if self.classifier else None,
-            interval=self.interval,
-            **self.search,
+            model, self.classifier, interval=self.interval, longest_segment=self.longest_segment, **self.search
         )
 
         def watch(path: str, report: Callable[[float], None]) -> dict:
-            analysis = analyzer.analyze(path, progress=report)
+            analysis = analyzer.analyze(path, report)
             return with_thumbnails(analysis.to_dict(), analysis.segments)
 
         return _one_by_one(watch)

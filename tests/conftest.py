@@ -18,3 +18,11 @@ def shared() -> Path:
     if not (root / "flickr8k").is_dir():
         pytest.skip("the data beside the project is absent")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner(tmp_path_factory) -> Path:
+    """Folder of a small captioner with random weights; see `tiny_models.make_captioner`."""
+    from tiny_models import make_captioner
+
+    return make_captioner(tmp_path_factory.mktemp("models") / "tiny")
