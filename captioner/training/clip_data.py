@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -337,13 +338,15 @@ def _store_windows(path: Path, views: Sequence[ClipWindows]) -> None:
 
 
 def _load_windows(path: Path, views: int) -> list[ClipWindows] | None:
-    if not path.exists():
+    """The views of a cache file, or None where it is absent or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            spans = tuple((float(start), float(end)) for start, end in arrays["spans"])
+            loaded: list[list[dict[str, np.ndarray]]] = [[{} for _ in spans] for _ in range(views)]
+            for name in arrays.files:
+                if name != "spans":
+                    i, j, stream = name.split("/")
+                    loaded[int(i)][int(j)][stream] = arrays[name].astype(np.float32)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        spans = tuple((float(start), float(end)) for start, end in arrays["spans"])
-        loaded: list[list[dict[str, np.ndarray]]] = [[{} for _ in spans] for _ in range(views)]
-        for name in arrays.files:
-            if name != "spans":
-                i, j, stream = name.split("/")
-                loaded[int(i)][int(j)][stream] = arrays[name].astype(np.float32)
     return [ClipWindows(spans, tuple(inputs)) for inputs in loaded]
