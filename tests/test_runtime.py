@@ -92,10 +92,9 @@ def test_encoder_graph_equals_keras(name, size):
         np.testing.assert_allclose(b, a, atol=2e-4 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("attention", ["multi_head", "additive"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "simple_rnn"])
-def test_decoder_graphs_equal_keras(cell, attention, parts):
-    config, weights = decoder_parts(cell=cell, attention=attention, grid_channels=10)
+def test_decoder_graphs_equal_keras(cell, parts):
+    config, weights = decoder_parts(cell=cell, grid_channels=10)
     expected = make_runtime(*parts[:2], config, weights, runtime="keras")
     found = make_runtime(*parts[:2], config, weights, runtime="openvino")
     rng = np.random.default_rng(3)

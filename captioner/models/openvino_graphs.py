@@ -3,7 +3,7 @@
 Building a graph takes 20 ms and needs neither TensorFlow nor a converted copy of the model on disk that could go stale.
 What Keras's own export would do in general is done here for EfficientNet-Lite and `captioner.models.decoder` only, with
 what is known about them: normalisations are folded into the convolutions, everything that depends on the previous word
-alone becomes a table with a row for every word, and all products with the state are one. Tests hold the graphs equal to
+alone becomes a table with a row for every word, products with the same vector are one. Tests hold the graphs equal to
 the Keras models.
 """
 
@@ -77,25 +77,25 @@ def start_graph(config: Mapping, weights: Weights) -> openvino.Model:
 
     Returns:
         A model from ``grid`` (images, positions, channels) to the parts of the state, ``state_0`` and so on (images,
-        units), and ``values`` and ``keys``: the memory in the layout that `step_graph` wants.
+        units), and of the memory, ``memory_0`` and so on, as `captioner.models.decoder.Decoder.initial_state` has them
+        but for the scale of the keys.
     """
     import openvino as ov
     from openvino import opset13 as ops
 
+    heads, size = config["heads"], config["memory_units"] // config["heads"]
     grid = ops.parameter([-1, -1, config["grid_channels"]], np.float32, name="grid")
-    values = ops.relu(_dense(grid, weights, "memory_projection"))
-    keys = _dense(values, weights, "key_projection")
-    mean = ops.reduce_mean(values, [1], keep_dims=False)
-    outputs = {
-        f"state_{i}": ops.tanh(_dense(mean, weights, f"start_{part}")) for i, part in enumerate(_state_names(config))
-    }
-    if config["attention"] == "multi_head":
-        heads, size = config["heads"], config["memory_units"] // config["heads"]
-        split = [0, 0, heads, size]
-        values = ops.transpose(ops.reshape(values, split, special_zero=True), [0, 2, 1, 3])
-        keys = ops.multiply(keys, _constant(1 / math.sqrt(size)))
-        keys = ops.transpose(ops.reshape(keys, split, special_zero=True), [0, 2, 3, 1])
-    return _model(ov, {**outputs, "values": values, "keys": keys}, [grid], "decoder_start")
+    features = ops.relu(_dense(grid, weights, "memory_projection"))
+    mean = ops.reduce_mean(features, [1], keep_dims=False)
+    keys = ops.multiply(_dense(features, weights, "key_projection"), _constant(1 / math.sqrt(size)))
+    split = [0, 0, heads, size]
+    memory = [
+        ops.transpose(ops.reshape(features, split, special_zero=True), [0, 2, 1, 3]),
+        ops.transpose(ops.reshape(keys, split, special_zero=True), [0, 2, 3, 1]),
+        _product(mean, weights["cell/kernel"][config["embedding_units"] :]),
+    ]
+    state = [ops.tanh(_dense(mean, weights, f"start_{part}")) for part in _state_names(config)]
+    return _model(ov, {**_numbered("state", state), **_numbered("memory", memory)}, [grid], "decoder_start")
 
 
 def step_graph(config: Mapping, weights: Weights) -> openvino.Model:
@@ -106,68 +106,60 @@ def step_graph(config: Mapping, weights: Weights) -> openvino.Model:
         weights: ``layer/variable`` to array.
 
     Returns:
-        A model from ``tokens`` (rows,) int32, ``state_0``... (rows, units), ``values`` and ``keys`` (images, ...) to
+        A model from ``tokens`` (rows,) int32, ``state_0``... (rows, units) and ``memory_0``... (images, ...) to
         ``logits`` (rows, vocabulary), the next ``state_0``... and ``attention`` (rows, positions). The rows of an image
         are neighbours.
     """
     import openvino as ov
     from openvino import opset13 as ops
 
-    units, words, width = config["units"], config["embedding_units"], config["memory_units"]
-    heads = config["heads"] if config["attention"] == "multi_head" else 1
+    units, words, width, heads = (config[name] for name in ("units", "embedding_units", "memory_units", "heads"))
     size = width // heads
+    recurrent = weights["cell/recurrent_kernel"]
+    gates = recurrent.shape[1]
     tokens = ops.parameter([-1], np.int32, name="tokens")
     state = [ops.parameter([-1, units], np.float32, name=f"state_{i}") for i in range(len(_state_names(config)))]
-    if config["attention"] == "multi_head":
-        values = ops.parameter([-1, heads, -1, size], np.float32, name="values")
-        keys = ops.parameter([-1, heads, size, -1], np.float32, name="keys")
-    else:
-        values = ops.parameter([-1, -1, width], np.float32, name="values")
-        keys = ops.parameter([-1, -1, width], np.float32, name="keys")
+    shapes = ([-1, heads, -1, size], [-1, heads, size, -1], [-1, gates])
+    memory = [ops.parameter(shape, np.float32, name=f"memory_{i}") for i, shape in enumerate(shapes)]
+    values, keys, from_image = memory
 
     # What depends on the previous word alone, for every word: its projections for the cell and for the output layer.
     embeddings = weights["embedding/embeddings"]
+    scaled = embeddings * math.sqrt(words)
     output_kernel = weights["output_hidden/kernel"]
-    cell_table = embeddings @ weights["cell/kernel"][:words] + weights["cell/bias"]
-    output_table = embeddings @ output_kernel[units + width :] + weights["output_hidden/bias"]
-    table = np.concatenate([cell_table, output_table], axis=1)
-    from_word = ops.gather(_constant(table), tokens, _constant(0, np.int32))
-    cell_input, output_input = _split(from_word, [cell_table.shape[1], output_table.shape[1]])
-
-    # Everything that the old state is multiplied with.
-    recurrent = weights["cell/recurrent_kernel"]
-    from_state = _product(
-        state[0],
-        np.concatenate([recurrent, weights["query_projection/kernel"], weights["context_gate/kernel"]], axis=1),
+    cell_table = scaled @ weights["cell/kernel"][:words] + weights["cell/bias"]
+    output_table = scaled @ output_kernel[units + width :] + weights["output_hidden/bias"]
+    from_word = ops.gather(
+        _constant(np.concatenate([cell_table, output_table], axis=1)), tokens, _constant(0, np.int32)
     )
-    recurrent_bias = weights["cell/recurrent_bias"] if config["cell"] == "gru" else np.zeros(recurrent.shape[1])
-    biases = [recurrent_bias, weights["query_projection/bias"], weights["context_gate/bias"]]
-    from_state = ops.add(from_state, _constant(np.concatenate(biases)))
-    recurrent_input, query, gate = _split(from_state, [recurrent.shape[1], width, width])
+    cell_input, output_input = _split(from_word, [gates, words])
 
     # Rows of one image stand beside each other: (images, rows of one, ...).
-    images = ops.gather(ops.shape_of(values, output_type="i32"), _constant([0], np.int32), _constant(0, np.int32))
-    if config["attention"] == "multi_head":
-        query = _by_image(query, images, [-1, heads, size])
-        scores = ops.matmul(ops.transpose(query, [0, 2, 1, 3]), keys, False, False)
-        weighting = ops.softmax(scores, -1)
-        context = ops.transpose(ops.matmul(weighting, values, False, False), [0, 2, 1, 3])
-        weighting = ops.reduce_mean(weighting, [1], keep_dims=False)
-    else:
-        query = _by_image(query, images, [-1, 1, width])
-        energy = ops.tanh(ops.add(ops.unsqueeze(keys, [1]), query))
-        weighting = ops.softmax(ops.squeeze(_product(energy, weights["energy/kernel"]), [3]), -1)
-        context = ops.matmul(weighting, values, False, False)
-    attention = ops.reshape(weighting, ops.concat([_shape(-1), _last(ops, weighting)], 0), special_zero=False)
-    context = ops.multiply(ops.sigmoid(gate), ops.reshape(context, [-1, width], special_zero=False))
-
-    cell_input = ops.add(cell_input, _product(context, weights["cell/kernel"][words:]))
+    images = ops.gather(ops.shape_of(values, output_type="i32"), _shape(0), _constant(0, np.int32))
+    cell_input = ops.add(_by_image(cell_input, images, [-1, gates]), ops.unsqueeze(from_image, [1]))
+    cell_input = ops.reshape(cell_input, [-1, gates], special_zero=False)
+    recurrent_input = _product(state[0], recurrent)
+    if config["cell"] == "gru":
+        recurrent_input = ops.add(recurrent_input, _constant(weights["cell/recurrent_bias"]))
     next_state = _advance(config["cell"], cell_input, recurrent_input, state, units)
+
+    both = ("query_projection", "context_gate")
+    from_state = _product(next_state[0], np.concatenate([weights[f"{layer}/kernel"] for layer in both], axis=1))
+    from_state = ops.add(from_state, _constant(np.concatenate([weights[f"{layer}/bias"] for layer in both])))
+    query, gate = _split(from_state, [width, width])
+    query = ops.transpose(_by_image(query, images, [-1, heads, size]), [0, 2, 1, 3])
+    weighting = ops.softmax(ops.matmul(query, keys, False, False), -1)
+    context = ops.transpose(ops.matmul(weighting, values, False, False), [0, 2, 1, 3])
+    context = ops.multiply(ops.sigmoid(gate), ops.reshape(context, [-1, width], special_zero=False))
+    weighting = ops.reduce_mean(weighting, [1], keep_dims=False)
+    positions = ops.gather(ops.shape_of(weighting, output_type="i32"), _shape(-1), _constant(0, np.int32))
+    attention = ops.reshape(weighting, ops.concat([_shape(-1), positions], 0), special_zero=False)
+
     output = _product(ops.concat([next_state[0], context], 1), output_kernel[: units + width])
     hidden = ops.tanh(ops.add(output, output_input))
     logits = ops.add(_product(hidden, embeddings.T), _constant(weights["output_bias"]))
-    outputs = {"logits": logits, **{f"state_{i}": part for i, part in enumerate(next_state)}, "attention": attention}
-    return _model(ov, outputs, [tokens, *state, values, keys], "decoder_step")
+    outputs = {"logits": logits, **_numbered("state", next_state), "attention": attention}
+    return _model(ov, outputs, [tokens, *state, *memory], "decoder_step")
 
 
 def _advance(cell: str, projected, recurrent, state, units: int) -> list:
@@ -257,9 +249,8 @@ def _by_image(x, images, rest: list[int]):
     return ops.reshape(x, ops.concat([images, _shape(*rest)], 0), special_zero=False)
 
 
-def _last(ops, x):
-    """The last size of x, as a shape of one."""
-    return ops.gather(ops.shape_of(x, output_type="i32"), _shape(-1), _constant(0, np.int32))
+def _numbered(name: str, parts: list) -> dict:
+    return {f"{name}_{i}": part for i, part in enumerate(parts)}
 
 
 def _model(ov, outputs: Mapping, parameters: list, name: str) -> openvino.Model:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RUNTIMES = ("auto", "keras", "openvino")
 PRECISIONS = ("auto", "f32", "bf16")
 _KERAS_BATCH = 16
+_MEMORY_PARTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,8 +346,8 @@ class OpenVinoRuntime:
 
     def initial_state(self, features: Features):
         """See `Runtime.initial_state`."""
-        *state, values, keys = self._infer("start", self._start, [features.grid], share_outputs=False)
-        return tuple(state), (values, keys)
+        outputs = self._infer("start", self._start, [features.grid], share_outputs=False)
+        return tuple(outputs[:-_MEMORY_PARTS]), tuple(outputs[-_MEMORY_PARTS:])
 
     def step(self, tokens, state, memory):
         """See `Runtime.step`."""
