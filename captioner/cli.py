@@ -238,6 +238,86 @@ def evaluate(
     )  # fmt: skip
 
 
+TrainData = Annotated[Path, typer.Option(help="The data set.", metavar="DIR")]
+TrainOutput = Annotated[Path, typer.Option(help="Folder of the training; started again, it goes on.", metavar="DIR")]
+Cell = Annotated[str | None, typer.Option(help="Recurrent cell: lstm, gru or simple_rnn.")]
+
+
+@command(train_app, "captions")
+def train_captions(
+    data: TrainData,
+    output: TrainOutput,
+    stages: Annotated[str, typer.Option(help="Comma-separated.")] = "decoder,finetune,self_critical",
+    encoder: Annotated[
+        str | None, typer.Option(help="lite0, lite1, lite2, or a keras.applications model.", show_default="lite2")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of its input.", show_default="the encoder's")] = None,
+    cell: Cell = None,
+    min_count: Annotated[
+        int | None, typer.Option(help="How often a word must occur to be learned.", show_default="5")
+    ] = None,
+    decoder_epochs: Annotated[int | None, typer.Option(help="Passes of the first stage.")] = None,
+    finetune_epochs: Annotated[int | None, typer.Option(help="Passes of the second.")] = None,
+    self_critical_epochs: Annotated[int | None, typer.Option(help="Passes of the third.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 or f32.", show_default="bf16")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None,
+) -> int:
+    """Trains a captioner on photos with captions (Flickr8k, Kaggle, COCO and Karpathy layouts, metadata.jsonl)."""
+    from captioner import commands
+
+    return commands.train_captions(
+        data, output, stages,
+        _given(encoder=encoder, image_size=image_size, cell=cell, min_count=min_count, precision=precision),
+        _given(decoder=decoder_epochs, finetune=finetune_epochs, self_critical=self_critical_epochs), seed,
+    )  # fmt: skip
+
+
+@command(train_app, "clips")
+def train_clips(
+    data: TrainData,
+    output: TrainOutput,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The captioner whose encoder is used.", metavar="NAME|DIR", show_default="the shipped one"),
+    ] = None,
+    cell: Cell = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds that a prediction looks at.", show_default="2.0")
+    ] = None,
+    interval: Annotated[float | None, typer.Option(help="Seconds between frames.", show_default="0.2")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the clips.", show_default="60")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Train one network for each part of the clips, on the others.", show_default="0")
+    ] = None,
+    val_share: Annotated[float, typer.Option(help="Share that validates where the data names no split.")] = 0.2,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also train the simpler networks, for comparison.")
+    ] = False,
+) -> int:
+    """Trains a clip classifier on a folder with one folder for each class, or a table (labels.csv)."""
+    from captioner import commands
+
+    options = _given(cell=cell, window=window, interval=interval, epochs=epochs, folds=folds)
+    return commands.train_clips(data, output, model, options, val_share=val_share, compare=compare)
+
+
+@command(train_app, "forecaster")
+def train_forecaster(
+    data: TrainData,
+    output: TrainOutput,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The captioner whose encoder is used.", metavar="NAME|DIR", show_default="the shipped one"),
+    ] = None,
+    interval: Annotated[float, typer.Option(help="Seconds between frames.")] = 1.0,
+    steps: Annotated[int | None, typer.Option(help="Steps of the optimiser.", show_default="800")] = None,
+) -> int:
+    """Trains the forecaster behind the novelty curve on a folder of videos, which need no labels."""
+    from captioner import commands
+
+    return commands.train_forecaster(data, output, model, interval, _given(steps=steps))
+
+
 @command(app, "models")
 def models() -> int:
     """Lists the models that are shipped."""

@@ -36,6 +36,9 @@ __all__ = [
     "needed_classifier",
     "search",
     "serve",
+    "train_captions",
+    "train_clips",
+    "train_forecaster",
     "videos_to_folder",
 ]
 
@@ -253,6 +256,91 @@ def evaluate(
         for path in save_report(report, output):
             print(f"written: {printable(str(path))}", file=sys.stderr)
     return 1 if report["failed"] else 0
+
+
+def train_captions(
+    data: Path, output: Path, stages: str, options: Mapping[str, Any], epochs: Mapping[str, int], seed: int | None
+) -> int:
+    """Trains a captioner and prints the record of each stage."""
+    from dataclasses import replace
+
+    from captioner.training.options import STAGES, CaptionTrainingOptions
+
+    chosen = CaptionTrainingOptions(**options)
+    for stage in STAGES:
+        changes = {"seed": seed} if seed is not None else {}
+        if stage in epochs:
+            changes["epochs"] = epochs[stage]
+        chosen = replace(chosen, **{stage: replace(getattr(chosen, stage), **changes)})
+    names = _formats(stages, STAGES)
+    from captioner.training.captions import train_captions  # Keras only after the options are known to make sense
+
+    with ProgressBars() as bars:
+        records = train_captions(data, output, chosen, stages=names, progress=_training_bars(bars))
+    print(json.dumps(records, indent=2, default=str))
+    return 0
+
+
+def train_clips(
+    data: Path, output: Path, model: str | None, options: Mapping[str, Any], *, val_share: float, compare: bool
+) -> int:
+    """Trains a clip classifier and prints its scores."""
+    from captioner.training.clips import ClipOptions, train_clips
+
+    with ProgressBars() as bars:
+        training = train_clips(
+            data, output, ClipOptions(**options), captioner=Computing().load(model), val_share=val_share,
+            compare=compare, command=" ".join(["captioner", *sys.argv[1:]]), progress=_training_bars(bars),
+        )  # fmt: skip
+        for warning in training.warnings:
+            bars.say(f"captioner: {printable(warning)}")
+    print(
+        f"accuracy {{estimate:.1%}} ({{low:.1%}} to {{high:.1%}}): {training.folder}".format(
+            **training.scores["accuracy"]
+        )
+    )
+    return 0
+
+
+def train_forecaster(data: Path, output: Path, model: str | None, interval: float, options: Mapping[str, Any]) -> int:
+    """Trains a forecaster on the videos of a folder; those that cannot be read are left out and named."""
+    import numpy as np
+
+    from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader, prefetch
+
+    captioner = Computing().load(model)
+    inputs = find_inputs([data], VIDEO_EXTENSIONS)
+    embeddings, failed = [], 0
+    with ProgressBars() as bars:
+        for one in bars.track(inputs, "videos", len(inputs)):
+            try:
+                if one.error:
+                    raise one.error
+                with VideoReader(one.file, every=interval, size=captioner.image_size) as reader:
+                    frames = (frame.image[None] for frame in prefetch(reader))
+                    embeddings.append(np.concatenate([captioner.encode(frame).pooled for frame in frames]))
+            except CaptionerError as error:
+                failed += 1
+                bars.say(f"captioner: {printable(str(error))}")
+        from captioner.training.forecaster import ForecasterTraining, fit_forecaster
+
+        fit_forecaster(
+            embeddings, output, encoder={"model": captioner.name, "sha256": captioner.sha256},
+            options=ForecasterTraining(**options), metadata={"interval": interval},
+            progress=lambda step, steps, loss: bars.update("training", step, steps, f"loss {loss:.3f}"),
+        )  # fmt: skip
+    print(f"written: {printable(str(output))}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _training_bars(bars: ProgressBars) -> Callable[[str, int, int, int, int, float], None]:
+    def progress(what: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
+        total = f"{what} {epoch}/{epochs}"
+        bars.update(total, step, steps, f"loss {loss:.3f}" if loss else "")
+        if step == steps:
+            bars.remove(total)
+
+    return progress
 
 
 def list_models() -> int:

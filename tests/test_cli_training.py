@@ -1,0 +1,105 @@
+"""The training commands: their defaults, and that what is asked for arrives."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import typer.main
+
+from captioner.cli import app
+from captioner.training.options import STAGES, CaptionTrainingOptions
+
+
+def parameters(command: str) -> dict:
+    train = typer.main.get_command(app).commands["train"]
+    return {one.name: one for one in train.commands[command].params}
+
+
+def assert_shown(given: dict, options: object, names: list[str]) -> None:
+    for name in names:
+        assert given[name].default is None and given[name].show_default == str(getattr(options, name)), name
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as stop:
+        app([str(argument) for argument in arguments], prog_name="captioner")
+    return stop.value.code
+
+
+def test_defaults_of_caption_training():
+    given = parameters("captions")
+    assert_shown(given, CaptionTrainingOptions(), ["encoder", "min_count", "precision"])
+    assert given["stages"].default == ",".join(STAGES)
+    assert given["seed"].show_default == str(CaptionTrainingOptions().decoder.seed)
+
+
+def test_defaults_of_the_other_trainings():
+    from captioner.training.clips import ClipOptions
+    from captioner.training.forecaster import ForecasterTraining
+
+    assert_shown(parameters("clips"), ClipOptions(), ["window", "interval", "epochs", "folds"])
+    assert_shown(parameters("forecaster"), ForecasterTraining(), ["steps"])
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What arrives at the training, which does nothing."""
+    calls = []
+
+    def train_captions(data, output, options, *, stages, progress):
+        calls.append((str(data), str(output), options, stages))
+        progress("decoder", 1, 2, 3, 4, 0.5)
+        return {"decoder": {"CIDEr-D": 1.0}}
+
+    monkeypatch.setitem(sys.modules, "captioner.training.captions", SimpleNamespace(train_captions=train_captions))
+    return calls
+
+
+def test_options_arrive(asked, capsys):
+    options = [
+        "--encoder",
+        "lite0",
+        "--cell",
+        "gru",
+        "--finetune-epochs",
+        3,
+        "--seed",
+        7,
+        "--stages",
+        "decoder,finetune",
+    ]
+    assert run("train", "captions", "--data", "photos", "--output", "runs", *options) == 0
+    ((data, output, chosen, stages),) = asked
+    assert (data, output, stages) == ("photos", "runs", ["decoder", "finetune"])
+    assert (chosen.encoder, chosen.cell, chosen.finetune.epochs) == ("lite0", "gru", 3)
+    assert {chosen.decoder.seed, chosen.finetune.seed, chosen.self_critical.seed} == {7}
+    assert chosen.decoder.epochs == CaptionTrainingOptions().decoder.epochs
+    assert "CIDEr-D" in capsys.readouterr().out
+
+
+def test_no_options_are_the_defaults(asked):
+    assert run("train", "captions", "--data", "photos", "--output", "runs") == 0
+    assert asked[0][2] == CaptionTrainingOptions() and asked[0][3] == list(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--stages", "decoder,nonsense"], "nonsense"),
+        (["--cell", "transformer"], "cell"),
+        (["--decoder-epochs", "0"], "epochs"),
+        (["--min-count", "0"], "min_count"),
+    ],
+)
+def test_senseless_requests(asked, capsys, options, reason):
+    assert run("train", "captions", "--data", "photos", "--output", "runs", *options) == 2
+    assert not asked and reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["captions", "clips", "forecaster"])
+def test_data_that_are_not_there(tiny_captioner, tmp_path, capsys, kind):
+    model = [] if kind == "captions" else ["--model", tiny_captioner]
+    assert run("train", kind, "--data", tmp_path / "nowhere", "--output", tmp_path / "runs", *model) in (1, 2)
+    assert "nowhere" in capsys.readouterr().err
