@@ -42,9 +42,17 @@ class FakeCaptioner:
 def save_classifier(folder, *, region=False, members=2, labels=("walk", "run", "jump"), cell="gru", **settings):
     network = ClipConfig(len(labels), cell, STREAMS, CHANNELS, 4, 5)
     config = {
-        "network": network.to_dict(), "members": members, "region": region,
-        "interval": 0.1, "window": 1.0, "stride": 0.5, "threshold": 0.0, "temperature": 1.5, "encoder": {"model": "fake", "sha256": "abc"}, **settings,
-    }  # fmt: skip
+        "network": network.to_dict(),
+        "members": members,
+        "region": region,
+        "interval": 0.1,
+        "window": 1.0,
+        "stride": 0.5,
+        "threshold": 0.0,
+        "temperature": 1.5,
+        "encoder": {"model": "fake", "sha256": "abc"},
+        **settings,
+    }
     weights = {
         f"member{i}/{name}": value for i in range(members) for name, value in random_weights(network, seed=i).items()
     }
