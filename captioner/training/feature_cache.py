@@ -1,26 +1,32 @@
 """Encoder outputs of many images, kept on disk as float16 arrays so that every later epoch reads instead of computing.
 
-A cache belongs to one encoder (its weights' hash), one list of files (path, size, time of change) and one view; when any
-of them changes, another cache is built. It is filled in order, and how far it got is written down only after the
+A cache belongs to one encoder (its weights' hash), one list of files (path, size, time of change) and one view; when
+any of them changes, another cache is built. It is filled in order, and how far it got is written down only after the
 data are on the disk, so a killed run goes on where it was and never trusts a row that was not finished.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from captioner.errors import DatasetError, ImageReadError
+from captioner.errors import CaptionerError, DatasetError, ImageReadError
 from captioner.media.images import read_image
 from captioner.outputs.atomic import write_atomic
 
 _FLUSH_EVERY = 16
+_READERS = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Features:
 
     Attributes:
         files: The photos that could be read.
-        arrays: Output name to float16 memory map: ``grid`` (N, positions, C), ``pooled`` (N, C), ``class_scores`` (N, 1000).
+        arrays: Output name to float16 memory map: ``grid`` (N, positions, C), ``pooled`` (N, C), ``class_scores`` (N,
+            1000).
         rows: Row in the arrays of every file.
         failures: The photos that could not be read, with the reason.
     """
@@ -115,26 +122,21 @@ def cached_features(
     """
     identity = hashlib.sha256(f"{key} {image_size} {view} {sorted(outputs)}".encode())
     for path in paths:
-        stat = path.stat()
-        identity.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        identity.update(f"{path.resolve()}\0{_version(path)}\n".encode("utf-8", "surrogateescape"))
     home = Path(folder) / f"{view.name}-{identity.hexdigest()[:20]}"
     state = _read_state(home, outputs, len(paths))
     arrays = {name: np.load(home / f"{name}.npy", mmap_mode="r+") for name in outputs} if state["done"] else {}
-    with ThreadPoolExecutor(2) as pool:
-        starts = range(state["done"], len(paths), batch_size)
-        batches = pool.map(lambda start: _read_batch(paths[start : start + batch_size], image_size, view), starts)
+    starts = range(state["done"], len(paths), batch_size)
+    with closing(_read_ahead(paths, starts, batch_size, image_size, view)) as batches:
         for number, (start, (images, errors)) in enumerate(zip(starts, batches, strict=True)):
             count = len(errors)
-            encoded = encode(np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), np.uint8)]))
+            encoded = encode(_padded(images, batch_size))
             for name in outputs:
                 values = np.asarray(encoded[name])[:count]
                 if values.ndim == 4:
                     values = values.reshape(count, -1, values.shape[-1])
                 if name not in arrays:
-                    home.mkdir(parents=True, exist_ok=True)
-                    arrays[name] = np.lib.format.open_memmap(
-                        home / f"{name}.npy", "w+", np.float16, (len(paths), *values.shape[1:])
-                    )
+                    arrays[name] = _new_array(home / f"{name}.npy", (len(paths), *values.shape[1:]))
                 arrays[name][start : start + count] = values
             state["failures"].update({files[start + i]: reason for i, reason in enumerate(errors) if reason})
             state["done"] = start + count
@@ -144,9 +146,7 @@ def cached_features(
                 write_atomic(home / "state.json", json.dumps(state))
             if progress:
                 progress(state["done"], len(paths))
-    kept = [row for row, file in enumerate(files) if file not in state["failures"]]
-    if not kept:
-        raise DatasetError(f"none of the {len(files)} photos can be read, for example: {next(iter(state['failures'].values()))}")
+    kept = _readable(files, state["failures"])
     return Features(
         files=tuple(files[row] for row in kept),
         arrays={name: np.load(home / f"{name}.npy", mmap_mode="r") for name in outputs},
@@ -155,16 +155,68 @@ def cached_features(
     )
 
 
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A float16 memory map with its space on the disk reserved: writing to a full disk would kill the process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        size = 2 * math.prod(shape)
+        kind = "disk_full" if error.errno == errno.ENOSPC else "write"
+        raise CaptionerError(
+            f"{path}: cannot be written ({error.strerror}); features of {shape[0]} photos take {size / 1e9:.1f} GB",
+            kind=kind,
+        ) from error
+    return array
+
+
+def _version(path: Path) -> str:
+    """Changes when the file does."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return "missing"  # reading it will say so
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"
+
+
 def _read_state(home: Path, outputs: Sequence[str], total: int) -> dict:
     """How far a cache got; from the beginning where anything about it is doubtful."""
     fresh = {"done": 0, "failures": {}}
     try:
         state = json.loads((home / "state.json").read_text())
-        shapes = [np.load(home / f"{name}.npy", mmap_mode="r").shape for name in outputs]
-    except (OSError, ValueError):
+        arrays = [np.load(home / f"{name}.npy", mmap_mode="r") for name in outputs]
+        intact = isinstance(state["failures"], dict) and state["done"] in range(total + 1)
+        intact &= all(array.dtype == np.float16 and array.shape[0] == total for array in arrays)
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError):
         return fresh
-    intact = 0 <= state.get("done", -1) <= total and all(shape[0] == total for shape in shapes)
     return state if intact else fresh
+
+
+def _readable(files: Sequence[str], failures: Mapping[str, str]) -> list[int]:
+    kept = [row for row, file in enumerate(files) if file not in failures]
+    if not kept:
+        example = next(iter(failures.values()), "there are none")
+        raise DatasetError(f"none of the {len(files)} photos can be read, for example: {example}")
+    return kept
+
+
+def _read_ahead(paths, starts, batch_size: int, image_size: int, view: View):
+    """Batches of photos, a few of them ahead in other threads."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        waiting: deque[Future] = deque()
+        try:
+            for start in starts:
+                waiting.append(pool.submit(_read_batch, paths[start : start + batch_size], image_size, view))
+                if len(waiting) > _READERS + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _read_batch(paths, image_size: int, view: View):
@@ -179,6 +231,10 @@ def _read_batch(paths, image_size: int, view: View):
     return images, errors
 
 
+def _padded(images: np.ndarray, batch_size: int) -> np.ndarray:
+    return np.concatenate([images, np.zeros((batch_size - len(images), *images.shape[1:]), np.uint8)])
+
+
 def encode_photos(
     files: Sequence[str],
     paths: Sequence[Path],
@@ -188,12 +244,11 @@ def encode_photos(
 ) -> Features:
     """Grids of photos in memory, for an encoder that is about to change; see `cached_features`."""
     grids, failures = [], {}
-    for start in range(0, len(files), batch_size):
-        images, errors = _read_batch(paths[start : start + batch_size], image_size, PLAIN)
-        count = len(errors)
-        padded = np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), np.uint8)])
-        grid = np.asarray(encode(padded)["grid"])[:count]
-        grids.append(grid.reshape(count, -1, grid.shape[-1]).astype(np.float16))
-        failures.update({files[start + i]: reason for i, reason in enumerate(errors) if reason})
-    kept = [row for row, file in enumerate(files) if file not in failures]
+    starts = range(0, len(paths), batch_size)
+    with closing(_read_ahead(paths, starts, batch_size, image_size, PLAIN)) as batches:
+        for start, (images, errors) in zip(starts, batches, strict=True):
+            grid = np.asarray(encode(_padded(images, batch_size))["grid"])[: len(errors)]
+            grids.append(grid.reshape(len(errors), -1, grid.shape[-1]).astype(np.float16))
+            failures.update({files[start + i]: reason for i, reason in enumerate(errors) if reason})
+    kept = _readable(files, failures)
     return Features(tuple(files[row] for row in kept), {"grid": np.concatenate(grids)}, np.array(kept), failures)
