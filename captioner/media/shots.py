@@ -77,6 +77,11 @@ class ShotDetector:
         self._candidate = None
         return cut
 
+    @property
+    def certain(self) -> float:
+        """Seconds up to which all cuts have been told."""
+        return self._candidate if self._candidate is not None else self._times[0] if self._times else 0.0
+
     def finish(self, end: float) -> list[tuple[float, float]]:
         """All shots, when no more frames come.
 
