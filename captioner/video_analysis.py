@@ -322,7 +322,7 @@ def _classifier(classifier, captioner) -> tuple[Any, bool]:
         from captioner.classifying import ClipClassifier
 
         classifier = ClipClassifier(read_model(classifier), captioner)
-    return classifier, not classifier.region and getattr(classifier, "encoder_sha256", None) == captioner.sha256
+    return classifier, not classifier.region and classifier.encoder_sha256 == captioner.sha256
 
 
 def _forecaster(forecaster, captioner) -> Forecaster | None:

@@ -15,6 +15,7 @@ SHORTEST_SHOT = 0.6
 
 # Width to which frames are reduced: cuts change the whole picture, and noise averages out.
 _WIDTH = 160
+_TOLERANCE = 1e-3  # seconds; containers keep milliseconds
 # A cut is known this many frames later, because the detector compares it with the frames on both sides.
 _WINDOW = 2
 
@@ -120,7 +121,7 @@ def split_long(shots: list[tuple[float, float]], longest: float = LONGEST_SEGMEN
 
     Args:
         shots: ``(start, end)`` in seconds.
-        longest: Seconds that a piece lasts at most.
+        longest: Seconds that a piece lasts at most, to the millisecond.
 
     Returns:
         The pieces, in order, without gaps inside a shot.
@@ -135,7 +136,7 @@ def split_long(shots: list[tuple[float, float]], longest: float = LONGEST_SEGMEN
         while end - start >= 1.5 * longest:
             pieces.append((start, start + longest))
             start += longest
-        if end - start > longest:
+        if end - start > longest + _TOLERANCE:
             middle = (start + end) / 2
             pieces.append((start, middle))
             start = middle
