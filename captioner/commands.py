@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,6 @@ def images_to_folder(
     task: CaptionImages, paths: Sequence[Path], output: str, *, formats: str, engine: str, **options: Any
 ) -> int:
     """Captions of photos to a folder; resumable."""
-    from dataclasses import replace
-
     from captioner.media.images import IMAGE_EXTENSIONS
 
     chosen = _formats(formats, ("jsonl", "csv", "txt", "html"))
@@ -144,10 +143,13 @@ def _to_folder(task, paths, extensions, output, name, sidecars, finish, engine, 
         raise CaptionerError(f"unknown engine {engine!r}; known: local, ray", kind="usage")
     if options["time_limit"] <= 0:
         raise CaptionerError(f"the time limit must be above 0 seconds, not {options['time_limit']}", kind="usage")
+    settings = task.settings()
     process = process_isolated
     if engine == "ray":
         from captioner.ray_engine import process_with_ray as process
-    settings = task.settings()
+
+        # Ray starts a process a core: each is to use no more than its own.
+        task = replace(task, computing=replace(task.computing, threads=task.computing.threads or 1))
     inputs = find_inputs(paths, extensions, exclude=[output])
     with ProgressBars() as bars:
         summary = run_batch(
@@ -262,8 +264,6 @@ def train_captions(
     data: Path, output: Path, stages: str, options: Mapping[str, Any], epochs: Mapping[str, int], seed: int | None
 ) -> int:
     """Trains a captioner and prints the record of each stage."""
-    from dataclasses import replace
-
     from captioner.training.options import STAGES, CaptionTrainingOptions
 
     chosen = CaptionTrainingOptions(**options)
