@@ -168,6 +168,12 @@ class ImageCaptioner:
         )
         return [self._to_caption(hypotheses, attention) for hypotheses in found]
 
+    def complete(self, text: str = "", n: int = 5, *, image: Any = None, **options) -> list[Caption]:
+        """Sentences that begin with ``text``, the best first; see `captioner.language_model.LanguageModel.complete`."""
+        from captioner.language_model import LanguageModel
+
+        return LanguageModel(self, image).complete(text, n, **options)
+
     def _known_words(self, text: str, argument: str) -> list[int]:
         words = normalize(text)
         unknown = [word for word in words if word not in self.tokenizer]
