@@ -8,6 +8,7 @@ second family. The encoder owns its normalisation: it takes RGB in 0..255.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass
 
 import keras
@@ -131,16 +132,34 @@ def build_encoder(config: EncoderConfig, *, imagenet: bool = False) -> keras.Mod
             EfficientNet-Lite weights are loaded by `captioner.training.imagenet_weights` instead.
 
     Returns:
-        A Keras model from RGB images (N, S, S, 3), 0..255, any numeric dtype, to a dict: ``grid`` (N, rows, columns, C),
-        ``pooled`` (N, C), its mean, and ``class_scores`` (N, 1000), ImageNet logits (log-probabilities in the
-        ``keras.applications`` family). ``image_size`` and ``config`` are attributes of the model.
+        A Keras model from RGB images (N, S, S, 3), 0..255, any numeric dtype, to a dict: ``grid`` (N, rows, columns,
+        C), ``pooled`` (N, C), its mean, and ``class_scores`` (N, 1000), ImageNet logits. ``image_size`` and ``config``
+        are attributes of the model.
 
     Raises:
-        ModelLoadError: No encoder has that name.
+        ModelLoadError: No encoder has that name, or its classifier is not a linear layer on the pooled grid.
     """
     if config.name in LITE_VARIANTS:
         return _build_lite(config)
     return _build_application(config, imagenet)
+
+
+def freeze(encoder: keras.Model, blocks: int) -> None:
+    """Lets only the deep half of an EfficientNet-Lite learn.
+
+    The first blocks, which see edges and colours, and all depthwise kernels (0.2 of 6 million weights) stay as they
+    are: their gradients take most of the time of a step and bring next to nothing.
+
+    Args:
+        encoder: From `build_encoder`.
+        blocks: Number of blocks, from the input, that stay.
+    """
+    encoder.trainable = True
+    for layer in encoder.layers:
+        number = layer.name.split("_")[1] if layer.name.startswith("blocks_") else ""
+        early = layer.name == "conv_stem" or (number.isdigit() and int(number) < blocks)
+        if early or layer.name.endswith("depthwise_conv"):
+            layer.trainable = False
 
 
 def _build_lite(config: EncoderConfig) -> keras.Model:
@@ -189,16 +208,21 @@ def _build_application(config: EncoderConfig, imagenet: bool) -> keras.Model:
         raise ModelLoadError(f"unknown encoder {config.name!r}; known: {', '.join([*LITE_VARIANTS, *known])}")
     size = config.image_size or 224
     images = keras.Input((size, size, 3), name="images")
-    # The module that holds the constructor also holds its normalisation.
-    home = next(m for m in vars(keras.applications).values() if hasattr(m, "preprocess_input") and hasattr(m, config.name))
     weights = "imagenet" if imagenet else None
     base = constructor(include_top=False, weights=weights, input_shape=(size, size, 3))
-    grid = base(home.preprocess_input(ops.cast(images, "float32")), training=False)
+    # The module in which a constructor was written also holds its normalisation.
+    normalise = sys.modules[constructor.__module__].preprocess_input
+    grid = base(normalise(ops.cast(images, "float32")), training=False)
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(grid)
-    top = constructor(include_top=True, weights=weights).layers[-1] if imagenet else keras.layers.Dense(NUM_CLASSES)
-    scores = top(pooled)
+    classifier = keras.layers.Dense(NUM_CLASSES, name="class_scores")
+    scores = classifier(pooled)
     if imagenet:
-        scores = ops.log(scores + 1e-9)
+        top = constructor(include_top=True, weights=weights).layers[-1].get_weights()
+        if [value.shape for value in top] != [tuple(variable.shape) for variable in classifier.weights]:
+            raise ModelLoadError(
+                f"{config.name}: its ImageNet classifier is more than a linear layer; choose another encoder"
+            )
+        classifier.set_weights(top)
     return _finish(config, size, images, grid, pooled, scores)
 
 

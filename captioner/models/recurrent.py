@@ -2,7 +2,8 @@
 
 Every cell is split in two. ``W_ih x_t`` does not depend on the state, so a caller who knows all inputs beforehand
 (teacher forcing, a clip's frames) projects them in one matrix product; `RecurrentCell.advance` is what has to wait for
-the previous step. Weights and gate order are those of ``keras.layers.SimpleRNN``, ``GRU(reset_after=True)`` and ``LSTM``.
+the previous step. Weights and gate order are those of ``keras.layers.SimpleRNN``, ``GRU(reset_after=True)`` and
+``LSTM``.
 """
 
 from __future__ import annotations

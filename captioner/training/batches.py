@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -91,7 +90,7 @@ class CachedBatches:
         table: The captions.
         batch_size: Photos a step.
         captions: Captions a photo.
-        label_smoothing: See `captioner.training.loop.StageOptions`.
+        label_smoothing: See `captioner.training.options.StageOptions`.
         seed: Order, captions and views of epoch e depend on (seed, e) alone.
     """
 

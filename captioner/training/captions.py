@@ -1,17 +1,20 @@
 """Training a captioner in three stages: the decoder on cached grids, encoder and decoder together, self-critical.
 
-Each stage starts from the best weights of the one before, keeps its own checkpoint and log, and can be stopped and started
-again at any time. The best weights on the dev photos, by CIDEr-D, become the saved model.
+Each stage starts from the best weights of the one before, keeps its own checkpoint and log, and can be stopped and
+started again at any time. The best weights on the dev photos, by CIDEr-D, become the saved model.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -22,60 +25,19 @@ from captioner.errors import DatasetError
 from captioner.evaluation.ptb import tokenize
 from captioner.models.compiling import compiled
 from captioner.models.decoder import Decoder, DecoderConfig
-from captioner.models.encoder import EncoderConfig, build_encoder
+from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
 from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model
 from captioner.models.search import SearchOptions, search
-from captioner.models.tokenizer import Tokenizer, join_words
+from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
 from captioner.training import imagenet_weights
 from captioner.training.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
 from captioner.training.caption_data import CaptionDataset, read_captions
-from captioner.training.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encoder_key
-from captioner.training.loop import CaptionTrainingModel, StageOptions, fit_stage, make_optimizer
+from captioner.training.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos, encoder_key
+from captioner.training.loop import CaptionTrainingModel, fit_stage, make_optimizer
+from captioner.training.options import STAGES, CaptionTrainingOptions, StageOptions
 from captioner.training.self_critical import Sampler, SelfCriticalBatches
 
-STAGES = ("decoder", "finetune", "self_critical")
-
-
-@dataclass(frozen=True)
-class CaptionTrainingOptions:
-    """Everything that decides the result of a training, besides the data.
-
-    Attributes:
-        encoder: Name of the encoder.
-        image_size: Side of its input; None is its own.
-        cell: Recurrent cell of the decoder.
-        min_count: How often a word must occur in the training captions to enter the vocabulary.
-        max_length: Most words of a caption in training.
-        frozen_blocks: Blocks of EfficientNet-Lite, from the input, that stay as they are; depthwise kernels always do.
-        samples: Captions sampled a photo in self-critical training.
-        mix: Weight of the self-critical loss; cross-entropy has the rest.
-        precision: ``bf16`` (where the CPU has it, about twice as fast) or ``f32``.
-        decoder: Settings of the first stage.
-        finetune: Settings of the second.
-        self_critical: Settings of the third.
-        search: How dev captions are searched.
-    """
-
-    encoder: str = "lite2"
-    image_size: int | None = None
-    cell: str = "lstm"
-    min_count: int = 5
-    max_length: int = 18
-    frozen_blocks: int = 4
-    samples: int = 5
-    mix: float = 0.9
-    precision: str = "bf16"
-    decoder: StageOptions = field(default_factory=lambda: StageOptions(epochs=10, batch_size=48, learning_rate=3e-3, average=0.99))
-    finetune: StageOptions = field(
-        default_factory=lambda: StageOptions(
-            epochs=8, batch_size=24, learning_rate=4e-4, encoder_rate=0.25, class_weight=0.1, patience=8
-        )
-    )
-    self_critical: StageOptions = field(
-        default_factory=lambda: StageOptions(epochs=16, batch_size=48, captions=2, learning_rate=2e-4, patience=16)
-    )
-    search: SearchOptions = field(default_factory=SearchOptions)
-
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int, int, int, float], None]
 
@@ -113,22 +75,35 @@ class CaptionTraining:
         self.table = TokenTable.build(
             {file: data.captions[file] for file in self.train_files}, self.tokenizer, self.options.max_length
         )
-        policy = "mixed_bfloat16" if self.options.precision == "bf16" else "float32"
-        keras.config.set_dtype_policy(policy)
+        if len(self.tokenizer) == len(SPECIAL):
+            raise DatasetError(
+                f"{data.folder}: no word occurs {self.options.min_count} times in the training captions; "
+                "there are too few of them, or min_count is too high"
+            )
         keras.utils.set_random_seed(self.options.decoder.seed)
-        self.encoder = build_encoder(EncoderConfig(self.options.encoder, self.options.image_size), imagenet=True)
-        if self.options.encoder.startswith("lite"):
-            imagenet_weights.load_into(self.encoder, imagenet_weights.package_weights(self.options.encoder))
-        channels = self.encoder.output["grid"].shape[-1]
-        self.decoder = Decoder(
-            DecoderConfig(len(self.tokenizer), channels, cell=self.options.cell),
-            name="decoder",
-        )
+        with _precision(self.options.precision):
+            self.encoder, self.decoder = self._build()
         self._encode = compiled(lambda images: self.encoder(images, training=False))
         self._start = compiled(self.decoder.initial_state)
         self._step = compiled(self.decoder.step)
         self._references = {f: [tokenize(text) for text in data.captions[f]] for f in self.dev_files}
         self._cider = metrics.CiderD(self._references)
+
+    def _build(self) -> tuple[keras.Model, Decoder]:
+        options = self.options
+        encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
+        if options.encoder in LITE_VARIANTS:
+            imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
+        config = DecoderConfig(
+            len(self.tokenizer),
+            encoder.output["grid"].shape[-1],
+            cell=options.cell,
+            units=options.units,
+            embedding_units=options.embedding_units,
+            memory_units=options.memory_units,
+            heads=options.heads,
+        )
+        return encoder, Decoder(config, name="decoder")
 
     def run(self, stages: Sequence[str] = STAGES) -> dict:
         """Runs stages in order, each from the best weights of the one before.
@@ -138,7 +113,14 @@ class CaptionTraining:
 
         Returns:
             Stage name to the record of `captioner.training.loop.fit_stage`.
+
+        Raises:
+            ValueError: There is no such stage.
+            ModelLoadError: The stage before has not been run in this folder.
         """
+        unknown = set(stages) - set(STAGES)
+        if unknown:
+            raise ValueError(f"unknown stage {min(unknown)!r}; known: {', '.join(STAGES)}")
         records = {}
         for stage in stages:
             before = STAGES.index(stage) - 1
@@ -171,8 +153,11 @@ class CaptionTraining:
             image_size=self.encoder.image_size,
             outputs=outputs,
             view=view,
-            progress=self.progress and (lambda done, total: self.progress(f"features ({view.name})", 1, 1, done, total, 0.0)),
+            progress=self.progress and partial(self._caching, view),
         )
+
+    def _caching(self, view: View, done: int, total: int) -> None:
+        self.progress(f"features ({view.name})", 1, 1, done, total, 0.0)
 
     def evaluate(self, features: Features) -> dict:
         """Scores of the captions of dev photos: ``cider_d`` x 100, ``bleu_4`` x 100, ``words``, ``distinct``."""
@@ -247,7 +232,8 @@ class CaptionTraining:
 
     def _fit(self, stage: str, encoder, batches, dev: Features | None) -> dict:
         options: StageOptions = getattr(self.options, stage)
-        model = CaptionTrainingModel(self.decoder, encoder, options)
+        with _precision(self.options.precision):
+            model = CaptionTrainingModel(self.decoder, encoder, options)
         slow = encoder.trainable_variables if encoder else ()
         model.compile(make_optimizer(options, len(batches(0)), slow), jit_compile=False)
         started = time.strftime("%Y-%m-%d")
@@ -259,7 +245,7 @@ class CaptionTraining:
             self.export(self.output / stage, {"stage": stage, "date": started})
 
         settings = {
-            "options": asdict(replace(self.options, **{other: None for other in STAGES if other != stage})),
+            "options": self.options.settings(stage),
             "data": hashlib.sha256(json.dumps(sorted(self.data.captions.items())).encode()).hexdigest(),
         }
         return fit_stage(
@@ -291,8 +277,6 @@ class CaptionTraining:
 
     def _uncached_dev(self) -> Features:
         """Dev grids of an encoder that changes every epoch: computed anew and not kept."""
-        from captioner.training.feature_cache import encode_photos
-
         return encode_photos(
             self.dev_files, [self.data.images[file] for file in self.dev_files], self._encode, self.encoder.image_size
         )
@@ -313,25 +297,23 @@ class CaptionTraining:
 
     def _warn(self, features: Features) -> None:
         if features.failures:
-            print(f"{len(features.failures)} photos cannot be read and are left out: {next(iter(features.failures.values()))}")
+            example = next(iter(features.failures.values()))
+            _LOG.warning("%d photos cannot be read and are left out, for example: %s", len(features.failures), example)
+
+
+@contextmanager
+def _precision(name: str):
+    """Layers made within this context compute in ``bf16`` or ``f32``; their weights are float32 either way."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bf16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _lookup(features: Features, output: str = "grid") -> tuple[dict[str, int], np.ndarray]:
     return dict(zip(features.files, features.rows.tolist(), strict=True)), features.arrays[output]
-
-
-def freeze(encoder: keras.Model, blocks: int) -> None:
-    """Lets only the deep half of an EfficientNet-Lite learn.
-
-    The first blocks, which see edges and colours, and all depthwise kernels (0.2 of 6 million weights) stay as they are:
-    their gradients take most of the time of a step and bring next to nothing.
-    """
-    encoder.trainable = True
-    for layer in encoder.layers:
-        number = layer.name.split("_")[1] if layer.name.startswith("blocks_") else ""
-        early = layer.name == "conv_stem" or (number.isdigit() and int(number) < blocks)
-        if early or layer.name.endswith("depthwise_conv"):
-            layer.trainable = False
 
 
 def train_captions(
@@ -344,6 +326,9 @@ def train_captions(
 ) -> dict:
     """Trains a captioner on a folder of photos and captions; see `CaptionTraining`.
 
+    What the data set lacks, and photos that cannot be read, are left out and named in warnings of this module's logger,
+    which Python prints to stderr unless told otherwise.
+
     Args:
         data: Folder in one of the layouts of `captioner.training.caption_data.read_captions`.
         output: Folder for everything; a second call goes on where the first was stopped.
@@ -354,4 +339,7 @@ def train_captions(
     Returns:
         Stage name to its record.
     """
-    return CaptionTraining(read_captions(data), output, options, progress).run(stages)
+    dataset = read_captions(data)
+    for warning in dataset.warnings:
+        _LOG.warning("%s", warning)
+    return CaptionTraining(dataset, output, options, progress).run(stages)

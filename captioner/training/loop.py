@@ -3,68 +3,32 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
+import math
 import time
+import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
-from captioner.errors import DatasetError
+from captioner.errors import CaptionerError, DatasetError
 from captioner.models.decoder import Decoder
 from captioner.outputs.atomic import write_atomic
-
-
-@dataclass(frozen=True)
-class StageOptions:
-    """Settings of one stage.
-
-    Attributes:
-        epochs: Passes over the training photos.
-        batch_size: Photos a step.
-        captions: Captions a photo in a step.
-        learning_rate: Highest rate, of the decoder.
-        encoder_rate: Share of it that the encoder gets; 0 freezes the encoder.
-        warmup: Share of all steps over which the rate rises; it falls as a cosine afterwards.
-        final_rate: Share of ``learning_rate`` at the end.
-        weight_decay: Decoupled (AdamW), per unit of rate; not on biases.
-        clip_norm: Limit of the global gradient norm.
-        label_smoothing: Share of the target probability spread over all words.
-        attention_weight: Weight of the penalty on looking at some places much more than at others over a caption.
-        class_weight: Weight of staying with ImageNet's class scores while the encoder changes.
-        average: Momentum of the moving average of the weights that is evaluated and saved.
-        patience: Epochs without a better dev CIDEr-D after which the stage ends.
-        seed: Of everything random.
-    """
-
-    epochs: int
-    batch_size: int = 48
-    captions: int = 5
-    learning_rate: float = 1e-3
-    encoder_rate: float = 0.0
-    warmup: float = 0.05
-    final_rate: float = 0.02
-    weight_decay: float = 0.01
-    clip_norm: float = 5.0
-    label_smoothing: float = 0.1
-    attention_weight: float = 0.0
-    class_weight: float = 0.0
-    average: float = 0.995
-    patience: int = 4
-    seed: int = 0
+from captioner.training.options import StageOptions
 
 
 class CaptionTrainingModel(keras.Model):
     """Decoder, and encoder if it is to be trained, with the loss that all stages share.
 
-    The loss is the sum over target words of ``weight * ((1 - s) * -log p(word) + s * mean over the vocabulary of -log p)``:
-    cross-entropy with label smoothing s (Szegedy et al. 2016) where the weights are positive, and the policy gradient of
-    self-critical training (Rennie et al. 2017) where they are the advantages of sampled captions.
+    The loss is the sum over target words of ``weight * ((1 - s) * -log p(word) + s * mean of -log p)``, the mean being
+    over the vocabulary: cross-entropy with label smoothing s (Szegedy et al. 2016) where the weights are positive, and
+    the policy gradient of self-critical training (Rennie et al. 2017) where they are the advantages of samples.
 
     Args:
         decoder: The decoder.
@@ -79,7 +43,7 @@ class CaptionTrainingModel(keras.Model):
         self.options = options
 
     def call(self, inputs, training=False):
-        """Inputs ``tokens`` (B, K, T) and ``grid`` or ``images``; outputs ``logits``, ``attention``, ``class_scores``."""
+        """From ``tokens`` (B, K, T) and ``grid`` or ``images`` to ``logits``, ``attention``, ``class_scores``."""
         outputs = {}
         if self.encoder is None:
             grid = inputs["grid"]
@@ -91,7 +55,7 @@ class CaptionTrainingModel(keras.Model):
         return outputs
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss; ``y`` holds ``targets``, ``weights`` (B, K, T), ``smoothing`` (B, K, 1), optionally ``class_scores``."""
+        """For ``y``: ``targets`` and ``weights`` (B, K, T), ``smoothing`` (B, K, 1), perhaps ``class_scores``."""
         logprobs = ops.log_softmax(y_pred["logits"], axis=-1)
         nll = -ops.squeeze(ops.take_along_axis(logprobs, y["targets"][..., None], axis=-1), axis=-1)
         smoothing = y["smoothing"]
@@ -202,18 +166,26 @@ class Checkpoint:
         """Puts the saved state into the model; returns its record, or None where there is no checkpoint.
 
         Raises:
-            DatasetError: The checkpoint belongs to a run with other settings or data.
+            DatasetError: The checkpoint belongs to a run with other settings or data, or is damaged.
         """
         if not self.path.exists():
             return None
-        with np.load(self.path, allow_pickle=False) as saved:
-            if str(saved["settings"]) != self.settings:
-                raise DatasetError(
-                    f"{self.path}: belongs to a run with other settings or data; use another --output or remove the file"
-                )
-            for i, variable in enumerate(self._variables(model)):
-                variable.assign(saved[f"v{i}"])
-            return json.loads(str(saved["record"]))
+        try:
+            with np.load(self.path, allow_pickle=False) as saved:
+                settings = str(saved["settings"])
+                record = json.loads(str(saved["record"]))
+                arrays = [saved[f"v{i}"] for i in range(len(saved.files) - 2)]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DatasetError(f"{self.path}: damaged ({error}); remove the file to start this stage anew") from error
+        variables = self._variables(model)
+        same_shapes = [array.shape for array in arrays] == [tuple(variable.shape) for variable in variables]
+        if settings != self.settings or not same_shapes:
+            raise DatasetError(
+                f"{self.path}: belongs to a run with other settings or data; use another --output or remove the file"
+            )
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        return record
 
     @staticmethod
     def _variables(model):
@@ -221,7 +193,7 @@ class Checkpoint:
 
 
 class TrainingLog:
-    """A CSV file with one line an epoch, and TensorBoard events where TensorFlow is the backend.
+    """A CSV file with one line an epoch, and TensorBoard events where TensorFlow and TensorBoard are installed.
 
     Args:
         folder: Where ``log.csv`` and the events go.
@@ -242,13 +214,16 @@ class TrainingLog:
         writer.writeheader()
         writer.writerows(rows)
         write_atomic(self.path, text.getvalue())
-        if keras.backend.backend() == "tensorflow" and rows:
-            import tensorflow as tf
+        if rows and keras.backend.backend() == "tensorflow" and importlib.util.find_spec("tensorboard"):
+            self._add_events(rows[-1])
 
-            with tf.summary.create_file_writer(str(self._events)).as_default():
-                for name, value in rows[-1].items():
-                    if isinstance(value, float):
-                        tf.summary.scalar(name, value, step=rows[-1]["epoch"])
+    def _add_events(self, row: dict) -> None:
+        import tensorflow as tf
+
+        with tf.summary.create_file_writer(str(self._events)).as_default():
+            for name, value in row.items():
+                if isinstance(value, float):
+                    tf.summary.scalar(name, value, step=row["epoch"])
 
 
 def fit_stage(
@@ -277,7 +252,11 @@ def fit_stage(
         progress: Called with (stage, epoch, epochs, step, steps, loss).
 
     Returns:
-        ``{"epochs": rows of the log, "best": dev CIDEr-D, "seconds": time spent}``.
+        ``{"rows": rows of the log, "best": dev CIDEr-D, "since_best": epochs since then, "seconds": time spent}``.
+
+    Raises:
+        DatasetError: The checkpoint in the folder is not of this run.
+        CaptionerError: The loss is no longer a number (``kind="diverged"``), or the disk is full.
     """
     checkpoint = Checkpoint(folder / f"{name}.checkpoint.npz", settings)
     log = TrainingLog(folder, name)
@@ -292,8 +271,15 @@ def fit_stage(
         extra: dict[str, float] = {}
         for x, y in data:
             logs = y.pop("logs", {})
-            total += float(model.train_on_batch(x, y))
+            loss = float(model.train_on_batch(x, y))
             count += 1
+            if not math.isfinite(loss):
+                raise CaptionerError(
+                    f"{name}: the loss of epoch {epoch + 1}, step {count} is {loss}; the training has diverged, "
+                    "lower the learning rate and start again",
+                    kind="diverged",
+                )
+            total += loss
             for key, value in logs.items():
                 extra[key] = extra.get(key, 0.0) + value
             if progress:

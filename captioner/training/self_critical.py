@@ -1,8 +1,8 @@
 """Self-critical sequence training: the captions that the model itself samples, weighted by how good they are.
 
-The reward is CIDEr-D (Rennie et al. 2017); the baseline of a sample is the mean reward of the other samples of its photo
-(Luo 2020, "A better variant of self-critical sequence training"). The end token belongs to the sampled and to the
-reference captions, or the model learns to leave captions unfinished. Each batch also holds reference captions with
+The reward is CIDEr-D (Rennie et al. 2017); the baseline of a sample is the mean reward of the other samples of its
+photo (Luo 2020, "A better variant of self-critical sequence training"). The end token belongs to the sampled and to
+the reference captions, or the model learns to leave captions unfinished. Each batch also holds reference captions with
 their cross-entropy weights, which keeps endings and variety.
 """
 
@@ -84,7 +84,9 @@ class SelfCriticalBatches(CachedBatches):
         **options: As `CachedBatches`; ``captions`` reference captions a photo go with the samples.
     """
 
-    def __init__(self, files, grids, table, *, references, tokenizer: Tokenizer, sampler: Sampler, mix: float, **options):
+    def __init__(
+        self, files, grids, table, *, references, tokenizer: Tokenizer, sampler: Sampler, mix: float, **options
+    ):
         super().__init__(files, grids, table, **options)
         self.sampler = sampler
         self.mix = mix
