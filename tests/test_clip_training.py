@@ -210,89 +210,83 @@ def bright_and_dark(tmp_path_factory):
     return root
 
 
+QUICK = ClipOptions(
+    projection=6, units=6, epochs=6, seeds=(0, 1), interval=0.2, window=0.6, learning_rate=0.02, batch_size=8,
+    dropout=0.1,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, bright_and_dark, tiny_captioner):
+def captioner(tiny_captioner):
     from captioner.captioning import load
+
+    return load(tiny_captioner, runtime="openvino", precision="f32")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, bright_and_dark, captioner):
     from captioner.training.clips import train_clips
 
-    options = ClipOptions(
-        projection=6, units=6, epochs=6, seeds=(0, 1), interval=0.2, window=0.6, stride=0.6, learning_rate=0.02,
-        batch_size=8, dropout=0.1,
-    )  # fmt: skip
     output = tmp_path_factory.mktemp("out") / "light"
-    captioner = load(tiny_captioner, runtime="openvino", precision="f32")
-    result = train_clips(
-        bright_and_dark,
-        output,
-        options,
-        captioner=captioner,
-        command="captioner train clips --data light",
-        compare=True,
+    return train_clips(
+        bright_and_dark, output, QUICK, captioner=captioner, command="captioner train clips --data light"
     )
-    return result, captioner
 
 
-def test_trained_folder_classifies(trained, bright_and_dark):
+def test_trained_folder_classifies(trained, captioner, bright_and_dark):
     from captioner.classifying import ClipClassifier
     from captioner.models.saving import read_model
 
-    result, captioner = trained
-    model = ClipClassifier(read_model(result.folder), captioner)
+    model = ClipClassifier(read_model(trained.folder), captioner)
     assert model.labels == ("bright", "dark") and len(model.heads) == 2
     for label in model.labels:
         prediction = model.classify(bright_and_dark / f"{label}0.mp4")
         assert prediction.label == label and prediction.probability > 0.5
 
 
-def test_trained_folder_says_what_it_is(trained):
-    result, captioner = trained
+def test_trained_folder_says_what_it_is(trained, captioner):
     assert {"config.json", "labels.json", "weights.npz", "metadata.json", "README.md", "confusion.png"} <= {
-        path.name for path in result.folder.iterdir()
+        path.name for path in trained.folder.iterdir()
     }
-    assert result.scores["accuracy"]["estimate"] == 1.0
-    assert len(result.warnings) == 2 and "gone.mp4" in result.warnings[0] and "bad.mp4" in result.warnings[1]
-    metadata = json.loads((result.folder / "metadata.json").read_text())
+    assert trained.scores["accuracy"]["estimate"] == 1.0
+    assert len(trained.warnings) == 2 and "gone.mp4" in trained.warnings[0] and "bad.mp4" in trained.warnings[1]
+    metadata = json.loads((trained.folder / "metadata.json").read_text())
     assert metadata["left_out"] == ["bad.mp4"] and metadata["scores"]["clips"] == metadata["clips"]["val"]
-    config = json.loads((result.folder / "config.json").read_text())
+    config = json.loads((trained.folder / "config.json").read_text())
     assert config["encoder"]["sha256"] == captioner.sha256 and 0 <= config["threshold"] <= 0.5
-    card = (result.folder / "README.md").read_text()
-    for part in (
-        "# light",
-        "bright, dark",
-        "| LSTM |",
-        "| GRU |",
-        "| single frame |",
-        "confusion.png",
-        "train clips --data",
-    ):
+    card = (trained.folder / "README.md").read_text()
+    for part in ("# light", "bright, dark", "confusion.png", "captioner train clips --data light"):
         assert part in card
-    assert (result.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert "Does order matter" not in card
+    assert (trained.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_comparison_has_every_network_with_and_without_motion(trained):
-    result, _ = trained
-    assert len(result.comparison) == 10
-    assert len({(row["network"], row["motion"]) for row in result.comparison}) == 10
-    assert all(0 <= row["accuracy"] <= 1 and row["seeds"] == 2 for row in result.comparison)
+def test_finished_training_is_not_done_again_and_a_comparison_can_be_added(
+    trained, bright_and_dark, captioner, monkeypatch
+):
+    from captioner.training import clip_fitting, clips
 
-
-def test_finished_training_is_not_done_again(trained, bright_and_dark, monkeypatch):
-    from captioner.training import clip_fitting
-    from captioner.training.clips import train_clips
-
-    result, captioner = trained
-    options = ClipOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in _options(result).items()})
     monkeypatch.setattr(clip_fitting, "augmented", lambda *_: pytest.fail("trains again"))
-    again = train_clips(bright_and_dark, result.folder, options, captioner=captioner)
-    assert again.scores == result.scores
+    again = clips.train_clips(bright_and_dark, trained.folder, QUICK, captioner=captioner)
+    assert again.scores == trained.scores
+    monkeypatch.undo()
+    monkeypatch.setattr(clips, "COMPARED", (("single frame", "single_frame"), ("GRU", "gru")))
+    options = replace(QUICK, epochs=1)
+    clip_set = clips.assign_splits(clips.read_clips(bright_and_dark))
+    present = [clip for clip in clip_set.clips if clip.name != "bad.mp4"]
+    measured, _ = clips.measure(present, captioner, QUICK, trained.folder / "training", key="k")
+    rows = list(clips.compare_networks(present, measured, clip_set.labels, options))
+    assert [(row["network"], row["motion"]) for row in rows] == [
+        ("single frame", False), ("single frame", True), ("GRU", False), ("GRU", True),
+    ]  # fmt: skip
+    assert all(0 <= row["accuracy"] <= 1 and row["seeds"] == 2 for row in rows)
+    facts = json.loads((trained.folder / "metadata.json").read_text())
+    config = json.loads((trained.folder / "config.json").read_text())
+    card = clips.model_card("light", clip_set, config, {**facts, "comparison": rows})
+    assert "| single frame | " in card and "| GRU | " in card and "over 2 seeds" in card
 
 
-def _options(result) -> dict:
-    return json.loads((result.folder / "metadata.json").read_text())["options"]
-
-
-def test_no_readable_clip(tmp_path, tiny_captioner):
-    from captioner.captioning import load
+def test_no_readable_clip(tmp_path, captioner):
     from captioner.training.clips import train_clips
 
     for label in "ab":
@@ -300,7 +294,7 @@ def test_no_readable_clip(tmp_path, tiny_captioner):
         for number in range(4):
             (tmp_path / label / f"{number}.mp4").write_bytes(b"no video")
     with pytest.raises(DatasetError, match="no clip can be read"):
-        train_clips(tmp_path, tmp_path / "out", captioner=load(tiny_captioner, runtime="openvino"))
+        train_clips(tmp_path, tmp_path / "out", captioner=captioner)
 
 
 def test_single_class_is_refused_before_anything_is_computed(tmp_path):

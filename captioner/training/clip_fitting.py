@@ -27,7 +27,6 @@ VIEWS = {
         View(flip=True),
         View(zoom=0.85, shift=(0.05, -0.05)),
         View(flip=True, zoom=1.2, shift=(-0.05, 0.05)),
-        View(zoom=1.35),
     ),
 }
 """Views to train on, with and without regions; the first is the one that is classified."""
@@ -45,7 +44,7 @@ class ClipOptions:
         region: Whether to look at the region where something moves.
         interval: Seconds between frames.
         window: Length of a window in seconds.
-        stride: Seconds from window to window.
+        stride: Seconds from window to window; None is a window.
         seeds: One network is trained for each; their probabilities are averaged.
         folds: 0 trains on ``train`` and stops on ``val``. Otherwise ``train`` and ``val`` together are cut into that
             many parts by group, and every seed trains one network a part, which stops on that part and is not trained
@@ -69,7 +68,7 @@ class ClipOptions:
     region: bool = False
     interval: float = 0.2
     window: float = 2.0
-    stride: float = 2.0
+    stride: float | None = None
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     folds: int = 0
     epochs: int = 60
@@ -101,7 +100,7 @@ class ClipOptions:
     @property
     def windows(self) -> WindowOptions:
         """The windows."""
-        return WindowOptions(self.interval, self.window, self.stride)
+        return WindowOptions(self.interval, self.window, self.window if self.stride is None else self.stride)
 
     def network(self, classes: int, channels: int) -> ClipConfig:
         """The network's settings."""
@@ -148,6 +147,7 @@ def fit_network(
     seed: int,
     folder: Path | None = None,
     name: str = "network",
+    key: str = "",
     progress: Callable[..., None] | None = None,
 ) -> TrainedNetwork:
     """Trains one network until its validation loss no longer falls, and keeps its best weights.
@@ -161,6 +161,7 @@ def fit_network(
         seed: Of everything random.
         folder: Where checkpoint and log go; a stopped training goes on from there. None keeps neither.
         name: Of the network, for files and progress.
+        key: What the measurements belong to; a checkpoint of other measurements is refused.
         progress: Called with (name, epoch, epochs, step, steps, loss).
     """
     keras.utils.set_random_seed(seed)
@@ -185,6 +186,7 @@ def fit_network(
     settings = {
         **options.without("seeds", "folds"),
         "seed": seed,
+        "key": key,
         "train": [c.name for c in train],
         "labels": [*labels],
     }
@@ -234,6 +236,7 @@ def fit_networks(
     options: ClipOptions,
     *,
     folder: Path | None = None,
+    key: str = "",
     progress: Callable[..., None] | None = None,
 ) -> list[TrainedNetwork]:
     """Trains a network for every seed, and for every fold where there are folds.
@@ -244,6 +247,7 @@ def fit_networks(
         labels: Likewise.
         options: Likewise.
         folder: Likewise.
+        key: Likewise.
         progress: Likewise.
     """
     clips = [clip for clip in clips if clip.split in ("train", "val")]
@@ -255,7 +259,16 @@ def fit_networks(
             name = f"seed{seed}-fold{fold}" if options.folds else f"seed{seed}"
             networks.append(
                 fit_network(
-                    train, val, measured, labels, options, seed=seed, folder=folder, name=name, progress=progress
+                    train,
+                    val,
+                    measured,
+                    labels,
+                    options,
+                    seed=seed,
+                    folder=folder,
+                    name=name,
+                    key=key,
+                    progress=progress,
                 )
             )
     return networks

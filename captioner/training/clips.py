@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import time
@@ -110,12 +111,15 @@ def train_clips(
 
         captioner = load()
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
-    measured, failures = measure(clips, captioner, options, cache or output / "training", progress)
+    key = encoder_fingerprint(captioner)
+    measured, failures = measure(clips, captioner, options, cache or output / "training", key=key, progress=progress)
     dataset, warnings = _without(dataset, failures)
     check_trainable(dataset)
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
 
-    networks = fit_networks(clips, measured, dataset.labels, options, folder=output / "training", progress=progress)
+    networks = fit_networks(
+        clips, measured, dataset.labels, options, folder=output / "training", key=key, progress=progress
+    )
     logits = [network.logits for network in networks]
     judged = [clip for clip in clips if any(clip.name in part for part in logits)]
     truth = [dataset.labels.index(clip.label) for clip in judged]
@@ -138,7 +142,7 @@ def train_clips(
         "region": options.region,
         "interval": options.interval,
         "window": options.window,
-        "stride": options.stride,
+        "stride": options.windows.stride,
         "threshold": threshold,
         "temperature": temperature,
         "encoder": {"model": captioner.name, "sha256": captioner.sha256},
@@ -172,6 +176,8 @@ def measure(
     captioner: ImageCaptioner,
     options: ClipOptions,
     cache: str | Path,
+    *,
+    key: str,
     progress: Callable[..., None] | None = None,
 ) -> tuple[dict[str, list[ClipWindows]], dict[str, str]]:
     """Measures clips with a captioner's encoder; see `captioner.training.clip_data.measured_clips`."""
@@ -182,7 +188,7 @@ def measure(
         cache,
         clips,
         captioner_encode(captioner),
-        key=captioner.sha256,
+        key=key,
         image_size=captioner.image_size,
         options=options.windows,
         streams=STREAMS,
@@ -190,6 +196,14 @@ def measure(
         views=VIEWS[options.region],
         progress=progress and (lambda done, total: progress("measuring", 1, 1, done, total, 0.0)),
     )
+
+
+def encoder_fingerprint(captioner: ImageCaptioner) -> str:
+    """What an encoder makes of a fixed picture, as a hash: captioners that differ in their decoders alone share it."""
+    side = captioner.image_size
+    picture = np.random.default_rng(0).integers(0, 256, (1, side, side, 3)).astype(np.uint8)
+    pooled = np.asarray(captioner.encode(picture).pooled, np.float64)
+    return hashlib.sha256(np.round(pooled, 3).tobytes()).hexdigest()[:16]
 
 
 def lowest_useful_threshold(shares: np.ndarray, truth: Sequence[int]) -> float:
@@ -205,6 +219,7 @@ def compare_networks(
     labels: Sequence[str],
     options: ClipOptions,
     folder: Path | None = None,
+    key: str = "",
     progress: Callable[..., None] | None = None,
 ) -> Iterator[dict]:
     """The table of the model card: every cell, with and without motion, over the seeds.
@@ -218,7 +233,7 @@ def compare_networks(
             streams = options.streams if motion else ("appearance",)
             chosen = replace(options, cell=cell, streams=streams)
             home = folder and folder / f"{cell}-{'motion' if motion else 'appearance'}"
-            networks = fit_networks(clips, measured, labels, chosen, folder=home, progress=progress)
+            networks = fit_networks(clips, measured, labels, chosen, folder=home, key=key, progress=progress)
             accuracies = seed_accuracies(networks, clips, labels, len(options.seeds))
             yield {
                 "network": title,
