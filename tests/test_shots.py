@@ -7,7 +7,7 @@ import itertools
 import media_makers as make
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.media.shots import LONGEST_SEGMENT, ShotDetector, split_long
@@ -121,6 +121,7 @@ class TestSplitLong:
         with pytest.raises(ValueError, match="longest"):
             split_long([(0, 1)], 0)
 
+    @settings(deadline=None)
     @given(st.lists(st.floats(0.01, 200), min_size=1, max_size=6), st.floats(0.5, 30))
     def test_pieces(self, lengths, longest):
         edges = [0.0, *itertools.accumulate(lengths)]

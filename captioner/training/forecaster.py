@@ -48,7 +48,7 @@ class ForecasterTraining:
     steps: int = 800
     batch_size: int = 32
     length: int = 32
-    slowest: int = 4
+    slowest: int = 5
     longest_foreign: int = 8
     changes: float = 0.1
     learning_rate: float = 2e-3
