@@ -199,9 +199,9 @@ class TestFormats:
 
     @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
     def test_sixteen_bits_are_scaled(self, kind):
-        values = np.array([[0, 257, 128 * 257, 40000, 65535]], np.uint16)
+        values = np.array([[0, 200, 257, 128 * 257, 40000, 65300, 65535]], np.uint16)
         image = read_image(encoded(Image.fromarray(values), kind))
-        assert image[0, :, 0].tolist() == [0, 1, 128, 156, 255]
+        assert image[0, :, 0].tolist() == [0, 1, 1, 128, 156, 254, 255]
         assert (image[..., :1] == image).all()
 
     def test_sixteen_bit_colour(self):
