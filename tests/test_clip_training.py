@@ -168,12 +168,12 @@ def test_without_folds_val_is_held_out():
 
 def test_temperature_is_found():
     rng = np.random.default_rng(0)
-    clips = [Clip(str(i), Path(str(i)), "x", str(i)) for i in range(4000)]
-    logits = rng.normal(0, 1.5, (4000, 3))
+    clips = [Clip(str(i), Path(str(i)), "x", str(i)) for i in range(800)]
+    logits = rng.normal(0, 1.5, (800, 3))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     truth = [int(rng.choice(3, p=row)) for row in shares]
     sharpened = {clip.name: 2.5 * row[None] for clip, row in zip(clips, logits, strict=True)}
-    assert best_temperature([sharpened], clips, truth) == pytest.approx(2.5, rel=0.1)
+    assert best_temperature([sharpened], clips, truth) == pytest.approx(2.5, rel=0.2)
 
 
 def test_averages_only_networks_that_have_not_seen_the_clip():

@@ -303,8 +303,8 @@ def measured_clips(
         cached = _load_windows(path, len(views))
         if cached is None:
             try:
-                cached = _measure_clip(clip.path, encode, image_size, options, streams, region, views)
-                _store_windows(path, cached)
+                _store_windows(path, _measure_clip(clip.path, encode, image_size, options, streams, region, views))
+                cached = _load_windows(path, len(views))  # as it will be read the next time: rounded
             except VideoReadError as error:
                 failures[clip.name] = str(error)
         if cached is not None:
