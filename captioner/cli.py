@@ -17,6 +17,7 @@ import typer
 from captioner import __version__
 from captioner.errors import CaptionerError
 
+FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 
@@ -41,14 +42,17 @@ def command(owner: typer.Typer, name: str) -> Callable:
         def run(*args, **kwargs):
             try:
                 status = function(*args, **kwargs)
+                sys.stdout.flush()
             except CaptionerError as error:
                 status = _complain(str(error))
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
                 status = INTERRUPTED
-            except BrokenPipeError:  # whoever read the results wants no more
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                status = 1
+            except OSError as error:  # of standard output: all other files have errors of their own
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left must not fail again at exit
+                if not isinstance(error, BrokenPipeError):  # whoever reads wants no more
+                    _complain(f"cannot write to standard output: {error.strerror}")
+                status = FAILED
             raise typer.Exit(status or 0)
 
         return function
@@ -62,7 +66,7 @@ def _complain(text: str) -> int:
 
 
 # Defaults of options that are None here are those of the package; what help shows for them is checked by a test.
-Paths = Annotated[list[Path], typer.Argument(help="Files and folders.", metavar="PATH...")]
+Paths = Annotated[list[str], typer.Argument(help="Files and folders.", metavar="PATH...")]
 Model = Annotated[str | None, typer.Option(help="Name of a shipped model, or a model folder.", metavar="NAME|DIR")]
 Classifier = Annotated[
     str | None,
@@ -160,7 +164,7 @@ def image(
 @command(app, "video")
 def video(
     paths: Paths,
-    output: Annotated[Path, typer.Option(help="Folder of the results.", metavar="DIR")],
+    output: Annotated[str, typer.Option(help="Folder of the results.", metavar="DIR")],
     model: Model = None,
     classifier: Classifier = None,
     interval: Annotated[float, typer.Option(help="Seconds between the frames that are looked at.")] = 1.0,

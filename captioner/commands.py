@@ -46,16 +46,16 @@ __all__ = [
 DEMO_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 
 
-def is_folder_output(output: str | None, paths: Sequence[Path]) -> bool:
+def is_folder_output(output: str | None, paths: Sequence[str]) -> bool:
     """Whether ``--output`` means a folder: it is one, ends like one, or has no extension where an input is a folder."""
     if output is None:
         return False
     if os.path.isdir(output) or output.endswith(("/", os.sep)):
         return True
-    return not os.path.splitext(output)[1] and any(path.is_dir() for path in paths) and not os.path.exists(output)
+    return not os.path.splitext(output)[1] and any(os.path.isdir(path) for path in paths) and not os.path.exists(output)
 
 
-def images_to_stream(task: CaptionImages, paths: Sequence[Path], output: str | None, format: str) -> int:
+def images_to_stream(task: CaptionImages, paths: Sequence[str], output: str | None, format: str) -> int:
     """Captions of photos to a file or to standard output."""
     from captioner.media.images import IMAGE_EXTENSIONS
 
@@ -63,7 +63,7 @@ def images_to_stream(task: CaptionImages, paths: Sequence[Path], output: str | N
     return _to_stream(task, paths, IMAGE_EXTENSIONS, output, format, "image", "photos")
 
 
-def clips_to_stream(task: ClassifyClips, paths: Sequence[Path], output: str | None, format: str) -> int:
+def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | None, format: str) -> int:
     """Labels of clips to a file or to standard output."""
     from captioner.media.videos import VIDEO_EXTENSIONS
 
@@ -106,7 +106,7 @@ def _check_output(output: str | None, inputs, extensions) -> None:
 
 
 def images_to_folder(
-    task: CaptionImages, paths: Sequence[Path], output: str, *, formats: str, engine: str, **options: Any
+    task: CaptionImages, paths: Sequence[str], output: str, *, formats: str, engine: str, **options: Any
 ) -> int:
     """Captions of photos to a folder; resumable."""
     from captioner.media.images import IMAGE_EXTENSIONS
@@ -123,7 +123,7 @@ def images_to_folder(
 
 
 def videos_to_folder(
-    task: WatchVideos, paths: Sequence[Path], output: Path, *, formats: str, engine: str, **options: Any
+    task: WatchVideos, paths: Sequence[str], output: str, *, formats: str, engine: str, **options: Any
 ) -> int:
     """What happens when in videos, to a folder; resumable."""
     from captioner.media.videos import VIDEO_EXTENSIONS
@@ -160,7 +160,7 @@ def _to_folder(task, paths, extensions, output, name, sidecars, finish, engine, 
 
 
 def _report(summary: Summary) -> int:
-    print(summary)
+    print(summary, file=sys.stderr)
     return summary.exit_status
 
 
@@ -208,7 +208,7 @@ def needed_classifier(name: str | None) -> str:
     return DEFAULT_CLASSIFIER if name is None else name
 
 
-def demo_photos() -> list[Path]:
+def demo_photos() -> list[str]:
     """Photographs inside scikit-image.
 
     Raises:
@@ -219,8 +219,7 @@ def demo_photos() -> list[Path]:
     spec = find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise CaptionerError("the demo needs scikit-image; install it: pip install 'captioner[demo]'", kind="missing")
-    folder = Path(spec.submodule_search_locations[0], "data")
-    return [folder / name for name in DEMO_PHOTOS]
+    return [os.path.join(spec.submodule_search_locations[0], "data", name) for name in DEMO_PHOTOS]
 
 
 def evaluate(

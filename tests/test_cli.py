@@ -248,6 +248,16 @@ def test_a_reader_that_wants_no_more(photos, tiny_captioner):
     assert process.wait() == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("command", ["models", "image"])
+def test_a_full_disk_behind_standard_output(photos, tiny_captioner, command):
+    arguments = [str(photos), "--model", str(tiny_captioner)] if command == "image" else []
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*PROGRAM, command, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "cannot write to standard output: No space left" in done.stderr
+
+
 def test_captioning_imports_neither_tensorflow_nor_keras(photos, tiny_captioner):
     code = (
         "import sys; from captioner.cli import main\n"
@@ -280,20 +290,20 @@ def test_a_folder_of_photos_is_resumable(run, photos, tiny_captioner, tmp_path):
     (source / "3.png").write_bytes(b"broken")
     arguments = ["image", source, "--model", tiny_captioner, "--output", output]
     status, out, err = run(*arguments)
-    assert status == 1 and "3 done, 0 skipped" in out and "1 failed" in out and "3.png" in err
+    assert (status, out) == (1, "") and "3 done, 0 skipped" in err and "1 failed" in err and "3.png" in err
     _, direct, _ = run("image", source, "--model", tiny_captioner, "--format", "jsonl")
     assert lines((output / "results.jsonl").read_text()) == lines(direct)
     assert {path.name for path in output.iterdir()} == {
         "results.jsonl", "1.png.json", "2.jpg.json", "3.png.json", "10.png.json"
     }  # fmt: skip
 
-    status, out, _ = run(*arguments)
-    assert status == 1 and "0 done, 3 skipped" in out and "--retry-failed" in out
+    status, _, err = run(*arguments)
+    assert status == 1 and "0 done, 3 skipped" in err and "--retry-failed" in err
     (source / "3.png").write_bytes((photos / "sub/a.png").read_bytes())
-    status, out, _ = run(*arguments, "--retry-failed")
-    assert status == 0 and "1 done, 3 skipped" in out
-    assert "4 done, 0 skipped" in run(*arguments, "--beam-size", 2)[1]
-    assert "4 done, 0 skipped" in run(*arguments, "--beam-size", 2, "--overwrite")[1]
+    status, _, err = run(*arguments, "--retry-failed")
+    assert status == 0 and "1 done, 3 skipped" in err
+    assert "4 done, 0 skipped" in run(*arguments, "--beam-size", 2)[2]
+    assert "4 done, 0 skipped" in run(*arguments, "--beam-size", 2, "--overwrite")[2]
 
 
 def test_what_else_a_folder_can_hold(run, photos, tiny_captioner, tmp_path):
@@ -382,8 +392,9 @@ def test_videos(run, films, tiny_captioner, tmp_path):
     output = tmp_path / "out"
     arguments = ["video", films, "--output", output, "--model", tiny_captioner, "--classifier", "none"]
     status, out, err = run(*arguments)
-    assert status == 1 and "3 done, 0 skipped (complete already), 1 failed" in out and "times real time" in out
-    assert "broken.mp4" in err and len(err.splitlines()) == 1
+    failure, summary = err.splitlines()
+    assert (status, out) == (1, "") and "broken.mp4" in failure
+    assert "3 done, 0 skipped (complete already), 1 failed" in summary and "times real time" in summary
     records = lines((output / "results.jsonl").read_text())
     assert names(records, films) == ["a.avi", "a.mp4", "sub/b.mp4", "sub/broken.mp4"]
     keys = {"file", "duration", "width", "height", "fps", "segments", "label", "truncated", "model", "classifier"}
@@ -401,12 +412,12 @@ def test_videos(run, films, tiny_captioner, tmp_path):
     ).read_text()
 
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    status, out, _ = run(*arguments)
-    assert status == 1 and "0 done, 3 skipped" in out
+    status, _, err = run(*arguments)
+    assert status == 1 and "0 done, 3 skipped" in err
     assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     (output / "a.mp4.html").unlink()
-    assert "0 done, 3 skipped" in run(*arguments)[1] and (output / "a.mp4.html").exists()
-    assert "3 done" in run(*arguments, "--interval", 2)[1]
+    assert "0 done, 3 skipped" in run(*arguments)[2] and (output / "a.mp4.html").exists()
+    assert "3 done" in run(*arguments, "--interval", 2)[2]
 
 
 def test_a_folder_of_videos_says_what_python_says(run, films, tiny_captioner, tmp_path):
