@@ -30,12 +30,14 @@ class Setup:
         model: Name or folder of the captioner.
         folder: Where photos and videos are made.
         repeats: Rounds over which a median is taken.
+        data: A caption data set, for what needs real photos and captions; or None.
         quick: Whether everything is made small, to see that it works; the figures mean nothing then.
     """
 
     model: str | None
     folder: Path
     repeats: int = 5
+    data: Path | None = None
     quick: bool = False
 
     def size(self, full: int, quick: int) -> int:
