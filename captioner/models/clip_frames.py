@@ -18,7 +18,7 @@ Encode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Images uint8 (N, S, S, 3) to grids (N, positions, C) and pooled embeddings (N, C)."""
 
 REGION_SHARE = 0.6
-"""Share of a window's motion that the region holds."""
+"""Share of a window's unrest that the region holds."""
 SMALLEST_REGION = 0.4
 """Smallest side of the region, as a share of the frame's shorter side."""
 _ROWS = 56  # resolution of the search for the region
@@ -58,25 +58,25 @@ class View:
 PLAIN = View()
 
 
-def moving_region(speeds: Sequence[np.ndarray], width: int, height: int) -> Box:
-    """The smallest square that holds most of a window's motion.
+def moving_region(unrest: Sequence[np.ndarray], width: int, height: int) -> Box:
+    """The smallest square that holds most of what moves irregularly in a window.
 
     Args:
-        speeds: Speed maps of the window, from `MotionMeter.speed`, each (GREY_SIZE, GREY_SIZE).
+        unrest: From `MotionMeter.unrest`, frame by frame, each (GREY_SIZE, GREY_SIZE).
         width: Of the frames, in pixels.
         height: Of the frames, in pixels.
 
     Returns:
-        The square with `REGION_SHARE` of the motion, at least `SMALLEST_REGION` of the shorter side; the central square
+        The square with `REGION_SHARE` of the unrest, at least `SMALLEST_REGION` of the shorter side; the central square
         of full height (or width) where nothing moves.
     """
     import cv2
 
     shorter = min(width, height)
     central = Box((width - shorter) // 2, (height - shorter) // 2, shorter)
-    if not speeds:
+    if not unrest:
         return central
-    energy = np.stack(speeds)
+    energy = np.stack(unrest)
     energy = np.minimum(energy, np.quantile(energy[:, ::2, ::2], 0.995)).mean(axis=0)
     energy = np.maximum(energy - np.median(energy), 0)
     total = float(energy.sum())
@@ -97,7 +97,7 @@ def moving_region(speeds: Sequence[np.ndarray], width: int, height: int) -> Box:
 def measure_region(
     times: Sequence[float],
     images: Sequence[np.ndarray],
-    speeds: Sequence[np.ndarray],
+    unrest: Sequence[np.ndarray],
     encode: Encode,
     *,
     image_size: int,
@@ -109,7 +109,7 @@ def measure_region(
     Args:
         times: Seconds, (T,).
         images: RGB uint8 frames, each (H, W, 3).
-        speeds: Speed maps between the frames.
+        unrest: From `MotionMeter.unrest`, of all frames but the first.
         encode: The encoder.
         image_size: S, its input size.
         streams: What to measure; see `captioner.models.clip_head.ClipConfig`.
@@ -121,7 +121,7 @@ def measure_region(
     import cv2
 
     height, width = images[0].shape[:2]
-    box = view.apply(moving_region(speeds, width, height), width, height)
+    box = view.apply(moving_region(unrest, width, height), width, height)
     method = cv2.INTER_AREA if box.side > image_size else cv2.INTER_LINEAR
     crops = [image[box.top : box.top + box.side, box.left : box.left + box.side] for image in images]
     squares = np.stack([cv2.resize(crop, (image_size, image_size), interpolation=method) for crop in crops])

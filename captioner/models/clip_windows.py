@@ -55,7 +55,7 @@ class Sample:
         time: Seconds.
         image: RGB uint8: squashed to the encoder's square, or in its own shape where regions are looked at.
         motion: Motion vector since the frame before, where it is wanted.
-        speed: Speed map since the frame before, where regions are looked at.
+        unrest: Where motion changed, where regions are looked at; see `captioner.models.motion.MotionMeter`.
         grid: Grid (positions, C), once known.
         pooled: Pooled embedding (C,), once known.
         number: Of the frame, where its measurements lie elsewhere.
@@ -64,7 +64,7 @@ class Sample:
     time: float
     image: np.ndarray | None = None
     motion: np.ndarray | None = None
-    speed: np.ndarray | None = None
+    unrest: np.ndarray | None = None
     grid: np.ndarray | None = None
     pooled: np.ndarray | None = None
     number: int | None = None
@@ -151,7 +151,7 @@ class WindowSampler:
         sample = Sample(time, _shrunk(image) if self.region else image)
         if self._meter:
             sample.motion = self._meter.push(time, image)
-            sample.speed = self._meter.speed if self.region else None
+            sample.unrest = self._meter.unrest if self.region else None
         if encoded is not None and not self.region:
             sample.grid, sample.pooled = encoded
         return list(self._cutter.push(sample))
@@ -187,7 +187,7 @@ def measure_window(
         return measure_region(
             [sample.time for sample in samples],
             [sample.image for sample in samples],
-            [sample.speed for sample in samples[1:]],
+            [sample.unrest for sample in samples[1:]],
             encode,
             image_size=image_size,
             streams=streams,

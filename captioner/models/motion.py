@@ -29,8 +29,9 @@ class MotionMeter:
     Nothing but the last frame and its flow is kept, so a video of any length takes the same memory.
 
     Attributes:
-        speed: Where it moved between the last two frames: float32 (GREY_SIZE, GREY_SIZE), sides a second, without the
-            motion of the camera; None before the second frame.
+        unrest: Where motion changed since the frame before: float32 (GREY_SIZE, GREY_SIZE), length of the difference of
+            the two flows in sides a second, without the motion of the camera; the speed itself where there is one flow
+            so far, None where there is none. Somebody who walks on leaves less unrest than people who struggle.
     """
 
     def __init__(self):
@@ -39,7 +40,8 @@ class MotionMeter:
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._grey = None
         self._time = 0.0
-        self.speed = None
+        self.unrest = None
+        self._before = None
 
     def push(self, time: float, image: np.ndarray) -> np.ndarray:
         """Motion since the frame before.
@@ -64,15 +66,17 @@ class MotionMeter:
         camera = np.median(flow[::4, ::4].reshape(-1, 2), axis=0)
         flow -= camera
         speed = np.hypot(flow[..., 0], flow[..., 1])
-        earlier = speed if self.speed is None else self.speed
-        self.speed = speed
+        earlier = np.zeros_like(flow) if self._before is None else self._before
+        self.unrest = np.hypot(*np.moveaxis(flow - earlier, -1, 0))
+        slower = speed if self._before is None else np.hypot(earlier[..., 0], earlier[..., 1])
+        self._before = flow
         mean = _cells(speed)
         direction = _cells(flow)
         quantities = {
             "speed": mean,
             "disorder": np.sqrt(np.maximum(_cells(speed * speed) - np.square(direction).sum(-1), 0)),
             "coherence": np.hypot(direction[..., 0], direction[..., 1]),
-            "acceleration": np.abs(mean - _cells(earlier)),
+            "acceleration": np.abs(mean - _cells(slower)),
             "brightness": _cells(cv2.absdiff(before, grey).astype(np.float32)) / np.float32(255 * 4 * seconds),
         }
         parts = []

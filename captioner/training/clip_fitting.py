@@ -119,6 +119,29 @@ class _TrainingNetwork(ClipNetwork):
         """Cross-entropy with the smoothed and weighted targets (N, classes), mean over the clips."""
         return -ops.mean(ops.sum(y * ops.log_softmax(y_pred["logits"], axis=-1), axis=-1))
 
+    def start_over(self, seed: int) -> None:
+        """Gives weights, dropout and optimiser the state that a new network with that seed has."""
+        keras.utils.set_random_seed(seed)
+        fresh = ClipNetwork(self.config, self.dropout.rate)
+        for variable, start in zip(self.variables, fresh.variables, strict=True):
+            variable.assign(start)
+        for variable in self.optimizer.variables:
+            variable.assign(ops.zeros_like(variable))
+
+
+def compiled_network(
+    measured: Mapping[str, Sequence[ClipWindows]], labels: Sequence[str], options: ClipOptions
+) -> _TrainingNetwork:
+    """A network to be trained by `fit_network`, once or several times."""
+    network = _TrainingNetwork(options.network(len(labels), _channels(measured, options.streams)), options.dropout)
+    optimizer = keras.optimizers.AdamW(
+        options.learning_rate, weight_decay=options.weight_decay, global_clipnorm=options.clip_norm
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    network.compile(optimizer=optimizer)
+    optimizer.build(network.trainable_variables)
+    return network
+
 
 @dataclass(frozen=True)
 class TrainedNetwork:
@@ -148,6 +171,7 @@ def fit_network(
     folder: Path | None = None,
     name: str = "network",
     key: str = "",
+    network: _TrainingNetwork | None = None,
     progress: Callable[..., None] | None = None,
 ) -> TrainedNetwork:
     """Trains one network until its validation loss no longer falls, and keeps its best weights.
@@ -162,22 +186,17 @@ def fit_network(
         folder: Where checkpoint and log go; a stopped training goes on from there. None keeps neither.
         name: Of the network, for files and progress.
         key: What the measurements belong to; a checkpoint of other measurements is refused.
+        network: From `compiled_network`, to start over with: compiling takes longer than training.
         progress: Called with (name, epoch, epochs, step, steps, loss).
     """
-    keras.utils.set_random_seed(seed)
     number = {label: index for index, label in enumerate(labels)}
-    channels = _channels(measured, options.streams)
-    config = options.network(len(labels), channels)
-    network = _TrainingNetwork(config, options.dropout)
+    network = network or compiled_network(measured, labels, options)
+    config = network.config
+    network.start_over(seed)
     plain = [only(window, options.streams) for clip in train for window in measured[clip.name][0].inputs]
     network.standardise(*pad(plain))
-    frames = max(len(next(iter(w.values()))) for clip in train for view in measured[clip.name] for w in view.inputs)
+    frames = max(len(next(iter(w.values()))) for views in measured.values() for view in views for w in view.inputs)
     batches = -(-len(train) // options.batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.epochs * batches, alpha=0.02)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=options.weight_decay, global_clipnorm=options.clip_norm)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    network.compile(optimizer=optimizer)
-    optimizer.build(network.trainable_variables)
     targets = smoothed_targets([number[clip.label] for clip in train], len(labels), options.label_smoothing)
     truth = [number[clip.label] for clip in val]
 
@@ -199,6 +218,8 @@ def fit_network(
         started = time.monotonic()
         epoch = len(record["rows"])
         rng = np.random.default_rng((seed, epoch))
+        cosine = 0.5 * (1 + np.cos(np.pi * epoch / options.epochs))
+        network.optimizer.learning_rate = options.learning_rate * (0.02 + 0.98 * cosine)
         order = rng.permutation(len(train))
         order = np.concatenate([order, order[: batches * options.batch_size - len(order)]])
         total = 0.0
@@ -251,26 +272,15 @@ def fit_networks(
         progress: Likewise.
     """
     clips = [clip for clip in clips if clip.split in ("train", "val")]
+    network = compiled_network(measured, labels, options)
     networks = []
     for seed in options.seeds:
         for fold, held in enumerate(held_out(clips, options.folds, seed)):
             train = [clip for clip in clips if clip.name not in held]
             val = [clip for clip in clips if clip.name in held]
             name = f"seed{seed}-fold{fold}" if options.folds else f"seed{seed}"
-            networks.append(
-                fit_network(
-                    train,
-                    val,
-                    measured,
-                    labels,
-                    options,
-                    seed=seed,
-                    folder=folder,
-                    name=name,
-                    key=key,
-                    progress=progress,
-                )
-            )
+            chosen = {"seed": seed, "folder": folder, "name": name, "key": key, "network": network}
+            networks.append(fit_network(train, val, measured, labels, options, **chosen, progress=progress))
     return networks
 
 

@@ -218,8 +218,6 @@ def compare_networks(
     measured: Mapping[str, Sequence[ClipWindows]],
     labels: Sequence[str],
     options: ClipOptions,
-    folder: Path | None = None,
-    key: str = "",
     progress: Callable[..., None] | None = None,
 ) -> Iterator[dict]:
     """The table of the model card: every cell, with and without motion, over the seeds.
@@ -232,8 +230,7 @@ def compare_networks(
         for motion in (False, True):
             streams = options.streams if motion else ("appearance",)
             chosen = replace(options, cell=cell, streams=streams)
-            home = folder and folder / f"{cell}-{'motion' if motion else 'appearance'}"
-            networks = fit_networks(clips, measured, labels, chosen, folder=home, key=key, progress=progress)
+            networks = fit_networks(clips, measured, labels, chosen, progress=progress)
             accuracies = seed_accuracies(networks, clips, labels, len(options.seeds))
             yield {
                 "network": title,
