@@ -155,9 +155,11 @@ def image(
     )  # fmt: skip
     if commands.is_folder_output(output, paths):
         return commands.images_to_folder(
-            task, paths, output, formats=formats, time_limit=time_limit, retry_failed=retry_failed, overwrite=overwrite,
-            engine=engine,
+            task, paths, output, formats=f"{formats},{format}", time_limit=time_limit, retry_failed=retry_failed,
+            overwrite=overwrite, engine=engine,
         )  # fmt: skip
+    if formats or retry_failed or engine != "local":
+        raise CaptionerError("--formats, --retry-failed and --engine need a folder as --output", kind="usage")
     return commands.images_to_stream(task, paths, output, format)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from captioner.batch import Summary, run_batch
 from captioner.errors import CaptionerError
-from captioner.inputs import find_inputs
-from captioner.jobs import CaptionImages, ClassifyClips, Computing, WatchVideos, answers
+from captioner.inputs import Input, find_inputs
+from captioner.jobs import CaptionImages, ClassifyClips, Computing, WatchVideos, answers, common_folder
 from captioner.outputs.atomic import write_atomic
 from captioner.outputs.names import printable
 from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
@@ -60,20 +60,23 @@ def images_to_stream(task: CaptionImages, paths: Sequence[str], output: str | No
     from captioner.media.images import IMAGE_EXTENSIONS
 
     task.check()
-    return _to_stream(task, paths, IMAGE_EXTENSIONS, output, format, "image", "photos")
+    inputs = find_inputs(paths, IMAGE_EXTENSIONS)
+    task = replace(task, attention_root=common_folder(inputs))
+    return _to_stream(task, inputs, IMAGE_EXTENSIONS, output, format, "image", "photos")
 
 
 def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | None, format: str) -> int:
     """Labels of clips to a file or to standard output."""
     from captioner.media.videos import VIDEO_EXTENSIONS
 
-    return _to_stream(task, paths, VIDEO_EXTENSIONS, output, format, "clip", "clips")
+    return _to_stream(task, find_inputs(paths, VIDEO_EXTENSIONS), VIDEO_EXTENSIONS, output, format, "clip", "clips")
 
 
-def _to_stream(task: Task, paths, extensions, output: str | None, format: str, kind: str, name: str) -> int:
+def _to_stream(
+    task: Task, inputs: list[Input], extensions, output: str | None, format: str, kind: str, name: str
+) -> int:
     if format not in FORMATS:
         raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
-    inputs = find_inputs(paths, extensions)
     _check_output(output, inputs, extensions)
     status = 0
     records = answers(task, inputs)
@@ -111,15 +114,16 @@ def images_to_folder(
     """Captions of photos to a folder; resumable."""
     from captioner.media.images import IMAGE_EXTENSIONS
 
-    chosen = _formats(formats, ("jsonl", "csv", "txt", "html"))
-    task = replace(task, pictures="html" in chosen)
+    chosen = _formats(formats, ("text", "json", "jsonl", "csv", "txt", "html"))  # the first three are there anyway
+    inputs = find_inputs(paths, IMAGE_EXTENSIONS, exclude=[output])
+    task = replace(task, pictures="html" in chosen, attention_root=common_folder(inputs))
     finish: list[Callable[[RunFolder], None]] = []
     if "csv" in chosen:
         finish.append(lambda folder: write_atomic(folder.path / "results.csv", to_csv(folder.records(), "image")))
     if "html" in chosen:
         finish.append(_write_images_page)
     sidecars = {name: IMAGE_SIDECARS[name] for name in chosen if name == "txt"}
-    return _to_folder(task, paths, IMAGE_EXTENSIONS, output, "photos", sidecars, finish, engine, options)
+    return _to_folder(task, inputs, output, "photos", sidecars, finish, engine, options)
 
 
 def videos_to_folder(
@@ -134,10 +138,11 @@ def videos_to_folder(
     if "html" in chosen:
         sidecars["html"] = _video_page
         finish.append(_write_videos_page)
-    return _to_folder(task, paths, VIDEO_EXTENSIONS, output, "videos", sidecars, finish, engine, options)
+    inputs = find_inputs(paths, VIDEO_EXTENSIONS, exclude=[output])
+    return _to_folder(task, inputs, output, "videos", sidecars, finish, engine, options)
 
 
-def _to_folder(task, paths, extensions, output, name, sidecars, finish, engine, options) -> int:
+def _to_folder(task, inputs, output, name, sidecars, finish, engine, options) -> int:
     task.check()
     if engine not in ("local", "ray"):
         raise CaptionerError(f"unknown engine {engine!r}; known: local, ray", kind="usage")
@@ -150,7 +155,6 @@ def _to_folder(task, paths, extensions, output, name, sidecars, finish, engine, 
 
         # Ray starts a process a core: each is to use no more than its own.
         task = replace(task, computing=replace(task.computing, threads=task.computing.threads or 1))
-    inputs = find_inputs(paths, extensions, exclude=[output])
     with ProgressBars() as bars:
         summary = run_batch(
             task, inputs, output, settings=settings, sidecars=sidecars, finish=finish, engine=process,

@@ -53,6 +53,7 @@ class CaptionImages:
         batch_size: Photos computed together; results do not depend on it.
         pictures: Whether records carry a small picture of the photo.
         attention_dir: Folder for a picture of each photo that shows where the model looked for each word, or None.
+        attention_root: Folder whose tree is mirrored there; see `common_folder`.
         computing: What the model is run on.
     """
 
@@ -63,6 +64,7 @@ class CaptionImages:
     batch_size: int = 16
     pictures: bool = False
     attention_dir: str | None = None
+    attention_root: str = ""
     computing: Computing = Computing()
 
     @property
@@ -142,17 +144,16 @@ class CaptionImages:
         except CaptionerError as error:  # it has gone, or changed, since it was captioned
             return {"error": error.to_dict()}
         if self.attention_dir is not None:
-            _draw_attention(image, caption, path, self.attention_dir)
+            self._draw_attention(image, caption, path)
         return with_thumbnail(record, thumbnail(image)) if self.pictures else record
 
+    def _draw_attention(self, image: np.ndarray, caption: Caption, path: str) -> None:
+        from captioner.outputs.plots import attention_figure
 
-def _draw_attention(image: np.ndarray, caption: Caption, path: str, folder: str) -> None:
-    from captioner.outputs.plots import attention_figure
-
-    # Photos of the same name from different folders must not share a picture.
-    mark = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]
-    stem = os.path.basename(path).encode("utf-8", "ignore")[:200].decode("utf-8", "ignore")
-    attention_figure(image, caption).save(os.path.join(folder, f"{stem}.{mark}.png"))
+        folder, name = os.path.split(os.path.relpath(path, self.attention_root or os.curdir))
+        if len(os.fsencode(name)) > 250:
+            name = hashlib.sha256(os.fsencode(name)).hexdigest()
+        attention_figure(image, caption).save(os.path.join(self.attention_dir, folder, f"{name}.png"))
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,11 @@ def answers(task: Task, inputs: Iterable[Input]) -> Iterator[dict]:
     done = process((one.file for one in inputs if not one.error), lambda fraction: None)
     for one in inputs:
         yield {"file": one.file, **({"error": one.error.to_dict()} if one.error else next(done))}
+
+
+def common_folder(inputs: Iterable[Input]) -> str:
+    """The lowest folder that all inputs lie in."""
+    return os.path.commonpath([os.path.dirname(one.absolute) for one in inputs])
 
 
 def model_identity(name: str | None) -> dict[str, str]:

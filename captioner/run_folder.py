@@ -29,6 +29,10 @@ LOCK = ".captioner-lock"
 RESERVED = (RESULTS, "results.csv", "index.html", "index.sqlite")
 """Names at the top of an output folder that belong to the run."""
 
+EXTENSIONS = ("json", "srt", "vtt", "csv", "txt", "html")
+"""All that may lie beside a result. A name is taken if one of them is there, also where it was not asked for: a later
+run may ask, and must not hit a file of somebody else's."""
+
 FORMAT = 1
 _MARK = '{"run": '
 _HEADER_BYTES = 16384  # more than the header of the longest path
@@ -76,7 +80,7 @@ class RunFolder:
 
     Args:
         path: The folder; made if absent.
-        sidecars: Files to make beside each result.
+        sidecars: Files to make beside each result, by extensions among `EXTENSIONS`.
 
     Raises:
         CaptionerError: The folder cannot be written, or ``kind="locked"``: another process works on it.
@@ -121,7 +125,7 @@ class RunFolder:
         return stems
 
     def _is_free(self, stem: str, taken: set[str], folders: set[str]) -> bool:
-        outputs = [f"{stem}.{extension}" for extension in ("json", *self.sidecars)]
+        outputs = [f"{stem}.{extension}" for extension in EXTENSIONS]
         return (
             _folded(stem) not in taken
             and not any(_folded(output) in folders or output.casefold() in RESERVED for output in outputs)

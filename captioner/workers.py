@@ -21,6 +21,9 @@ from captioner.outputs.names import printable
 START_LIMIT = 600.0
 """Seconds that loading the models may take."""
 
+MOST_DEATHS = 20
+"""Workers in a row that may die without a single answer; then the files are not to blame."""
+
 REPORT_INTERVAL = 0.2
 """Seconds between two reports on how far a file is."""
 
@@ -68,9 +71,10 @@ def process_isolated(
         (path, record without ``file``) in the order of the paths, or nearly so after a crash.
 
     Raises:
-        CaptionerError: The worker cannot start; nothing is wrong with the files.
+        CaptionerError: The worker cannot start, or dies again and again; nothing is wrong with the files.
     """
     waiting, sent = deque(paths), deque()
+    deaths = 0
     suspects = 0  # how many of those in front have to go one at a time
     worker = None
     try:
@@ -88,7 +92,15 @@ def process_isolated(
                 suspects = max(0, suspects - 1)
                 path = sent.popleft()
                 yield path, value if kind == "record" else _blamed(path, value)
-            if kind != "record":
+            if kind == "record":
+                deaths = 0
+            else:
+                deaths += 1
+                if deaths >= MOST_DEATHS:
+                    raise CaptionerError(
+                        f"{deaths} worker processes in a row died, the last one because: {value['message']}",
+                        kind="worker",
+                    )
                 worker.kill()
                 worker = None
                 suspects = max(suspects, len(sent))

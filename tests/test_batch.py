@@ -248,6 +248,17 @@ def test_one_bad_file_among_many(tmp_path, ahead, order):
     assert records[6]["error"]["kind"] == kind and "6.mp4" in records[6]["error"]["message"]
 
 
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_when_every_file_kills_the_worker_the_run_stops(tmp_path, monkeypatch, ahead):
+    monkeypatch.setattr("captioner.workers.MOST_DEATHS", 4)
+    source, output = tmp_path / "in", tmp_path / "out"
+    make(source, *(f"{i}.mp4" for i in range(10)), text="crash")
+    make(source, "0.mp4", text="good")
+    summary = run(source, output, Reads(ahead))
+    assert summary.done == 1 and summary.stopped.kind == "worker" and summary.exit_status == 1
+    assert summary.failed <= 4 and "4 worker processes in a row died" in str(summary)
+
+
 def test_a_task_that_cannot_start_is_an_error_at_once(tmp_path):
     make(tmp_path / "in", "a.mp4")
     with pytest.raises(CaptionerError, match="no such model"):
