@@ -32,6 +32,7 @@ from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
 from captioner.training import imagenet_weights
 from captioner.training.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
 from captioner.training.caption_data import CaptionDataset, read_captions
+from captioner.training.card import captioner_card
 from captioner.training.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos, encoder_key
 from captioner.training.loop import CaptionTrainingModel, fit_stage, make_optimizer
 from captioner.training.options import STAGES, CaptionTrainingOptions, StageOptions
@@ -40,6 +41,14 @@ from captioner.training.self_critical import Sampler, SelfCriticalBatches
 _LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int, int, int, float], None]
+
+SELF_CRITICAL_VIEWS = (
+    PLAIN,
+    FLIPPED,
+    View("cropped", crop=0.12, corner=(0.3, 0.3)),
+    View("flipped-cropped", flip=True, crop=0.12, corner=(0.7, 0.7)),
+)
+"""The reward is soon maximal on photos seen only one way; several views of each keep it honest."""
 
 
 class CaptionTraining:
@@ -86,6 +95,7 @@ class CaptionTraining:
         self._encode = compiled(lambda images: self.encoder(images, training=False))
         self._start = compiled(self.decoder.initial_state)
         self._step = compiled(self.decoder.step)
+        self._history: list[dict] = []
         self._references = {f: [tokenize(text) for text in data.captions[f]] for f in self.dev_files}
         self._cider = metrics.CiderD(self._references)
 
@@ -140,6 +150,7 @@ class CaptionTraining:
             raise DatasetError(f"{folder}: was trained with another vocabulary than {self.data.folder} gives")
         load_weights(self.encoder, saved.part("encoder"), str(folder))
         load_weights(self.decoder, saved.part("decoder"), str(folder))
+        self._history = saved.metadata.get("stages", [])
         return saved
 
     def features(self, files: Sequence[str], view: View = PLAIN, outputs: Sequence[str] = ("grid",)) -> Features:
@@ -216,7 +227,7 @@ class CaptionTraining:
 
     def _run_self_critical(self) -> dict:
         self.encoder.trainable = False
-        train = [self.features(self.train_files, view) for view in (PLAIN, FLIPPED)]
+        train = [self.features(self.train_files, view) for view in SELF_CRITICAL_VIEWS]
         sampler = Sampler(self.decoder, self.tokenizer, self.options.samples, self.options.max_length)
         batches = SelfCriticalBatches(
             train[0].files,
@@ -241,8 +252,9 @@ class CaptionTraining:
         def evaluate():
             return self.evaluate(dev or self._uncached_dev())
 
-        def on_best():
-            self.export(self.output / stage, {"stage": stage, "date": started})
+        def on_best(record: dict):
+            stages = [*self._history, {"stage": stage, **record}]
+            self.export(self.output / stage, {"date": started, "scores": record["scores"], "stages": stages})
 
         settings = {
             "options": self.options.settings(stage),
@@ -255,20 +267,22 @@ class CaptionTraining:
 
     def export(self, folder: Path, metadata: dict) -> None:
         """Writes the current weights as a model folder."""
+        config = {"encoder": self.encoder.config.to_dict(), "decoder": self.decoder.config.to_dict()}
+        metadata = {
+            **metadata,
+            "data": self.data.folder.name,
+            "train_photos": len(self.train_files),
+            "options": asdict(self.options),
+            "versions": {"python": platform.python_version(), "keras": keras.__version__},
+        }
         save_model(
             folder,
             kind="captioner",
-            config={"encoder": self.encoder.config.to_dict(), "decoder": self.decoder.config.to_dict()},
+            config=config,
             weights={**named_weights(self.encoder, "encoder"), **named_weights(self.decoder, "decoder")},
             texts={"tokenizer.json": self.tokenizer.to_json()},
-            metadata={
-                **metadata,
-                "data": self.data.folder.name,
-                "train_photos": len(self.train_files),
-                "options": asdict(self.options),
-                "versions": {"python": platform.python_version(), "keras": keras.__version__},
-            },
-            card=f"# {folder.name}\n\nA captioner trained on {len(self.train_files)} photos; see metadata.json.\n",
+            metadata=metadata,
+            card=captioner_card(folder.name, config, metadata),
         )
 
     def _numpy_step(self, tokens, state, memory):

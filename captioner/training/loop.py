@@ -248,7 +248,8 @@ def fit_stage(
         options: Settings.
         folder: Where checkpoint and log go.
         settings: What the checkpoint must agree with.
-        on_best: Called without arguments, under the averaged weights, when dev CIDEr-D is the best so far.
+        on_best: Called under the averaged weights when dev CIDEr-D is the best so far, with ``{"epoch", "seconds",
+            "scores"}``.
         progress: Called with (stage, epoch, epochs, step, steps, loss).
 
     Returns:
@@ -267,11 +268,12 @@ def fit_stage(
         started = time.monotonic()
         epoch = len(record["rows"])
         data = batches(epoch)
-        total, count = 0.0, 0
+        loss, count = 0.0, 0
+        model.reset_metrics()
         extra: dict[str, float] = {}
         for x, y in data:
             logs = y.pop("logs", {})
-            loss = float(model.train_on_batch(x, y))
+            loss = float(model.train_on_batch(x, y))  # the mean since the metrics were reset
             count += 1
             if not math.isfinite(loss):
                 raise CaptionerError(
@@ -279,21 +281,22 @@ def fit_stage(
                     "lower the learning rate and start again",
                     kind="diverged",
                 )
-            total += loss
             for key, value in logs.items():
                 extra[key] = extra.get(key, 0.0) + value
             if progress:
-                progress(name, epoch + 1, options.epochs, count, len(data), total / count)
+                progress(name, epoch + 1, options.epochs, count, len(data), loss)
         with averaged_weights(model):
             scores = evaluate()
             if scores["cider_d"] > record["best"]:
                 record.update(best=scores["cider_d"], since_best=0)
-                on_best()
+                on_best(
+                    {"epoch": epoch + 1, "seconds": record["seconds"] + time.monotonic() - started, "scores": scores}
+                )
             else:
                 record["since_best"] += 1
         seconds = time.monotonic() - started
         record["seconds"] += seconds
-        row = {"epoch": epoch + 1, "loss": total / max(count, 1), **{k: v / max(count, 1) for k, v in extra.items()}}
+        row = {"epoch": epoch + 1, "loss": loss, **{k: v / max(count, 1) for k, v in extra.items()}}
         record["rows"].append({**row, **scores, "seconds": round(seconds, 1)})
         log.write(record["rows"])
         checkpoint.save(model, record)
