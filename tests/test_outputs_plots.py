@@ -130,6 +130,24 @@ def test_enlarging_interpolates_linearly_between_cell_centres(shape):
     np.testing.assert_allclose(plots._smooth(grid, factor), expected, atol=1e-12)
 
 
+def test_photos_stand_above_their_texts():
+    photos = [np.full((60, 90, 3), 200, np.uint8), np.zeros((90, 40, 3), np.uint8)]
+    picture = plots.photos_figure(photos, ["a $dog_ runs", "x " * 60], title="two photos")
+    assert picture.get_suptitle() == "two photos"
+    first, second = picture.axes
+    assert [text.get_text() for text in first.texts] == ["a $dog_ runs"]
+    assert second.texts[0].get_text().count("\n") >= 3
+    np.testing.assert_array_equal(second.images[0].get_array(), photos[1])
+    picture.draw_without_rendering()
+    for axes in picture.axes:
+        box = axes.texts[0].get_window_extent()
+        assert box.y1 <= axes.get_window_extent().y0 and box.y0 >= 0
+        assert box.x0 >= 0 and box.x1 <= picture.bbox.x1
+    assert len(plots.photos_figure(photos * 2, "abcd", title="four").axes) == 6
+    with pytest.raises(ImageReadError, match=r"absent\.jpg"):
+        plots.photos_figure(["absent.jpg"], [""], title="none")
+
+
 def test_timeline_shows_captions_labels_and_the_unusual_moment():
     analysis = video()
     picture = plots.timeline_figure({"file": "folder/my $video_1.mp4", **analysis.to_dict()})

@@ -108,6 +108,40 @@ def attention_figure(image: Any, caption: Caption, *, columns: int = 5) -> Pictu
     return picture
 
 
+def photos_figure(images: Sequence[Any], texts: Sequence[str], *, title: str, columns: int = 3) -> Picture:
+    """Photos side by side, each with a text below.
+
+    Args:
+        images: What `captioner.media.images.read_image` takes.
+        texts: One for each.
+        title: Heading.
+        columns: Photos in a row.
+
+    Raises:
+        ImageReadError: A photo cannot be read.
+    """
+    from captioner.media.images import read_image
+
+    photos = [read_image(image) for image in images]
+    columns = max(1, min(columns, len(photos)))
+    rows = max(1, -(-len(photos) // columns))
+    wrapped = [textwrap.wrap(printable(text), 34) for text in texts]
+    lines = max((len(part) for part in wrapped), default=1)
+    picture = _picture(3.4 * columns, (2.5 + 0.22 * lines) * rows + 0.5)
+    panels = picture.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.axis("off")
+    for panel, photo, text in zip(panels, photos, wrapped, strict=False):
+        height, width = photo.shape[:2]
+        panel.imshow(photo[:: max(1, height // 300), :: max(1, width // 300)], aspect="equal")
+        text = "\n".join(text)
+        panel.text(
+            0.5, -0.03, text, transform=panel.transAxes, ha="center", va="top", fontsize=_TEXT - 1, parse_math=False
+        )
+    _heading(picture, title)
+    return picture
+
+
 def timeline_figure(video: VideoAnalysis | Record) -> Picture:
     """What happens when in a video: captions, action labels and novelty over one axis of time.
 

@@ -1,4 +1,4 @@
-"""What happens to gradients on their way back through time: their norm by lag, and what clipping does to a training.
+"""A look inside recurrent networks: gradients on their way back through time, clipping, gates along a caption.
 
 Gradients with respect to states, not only to weights, are what back-propagation through time is made of. They are found
 by adding zeros to every state and asking for the gradient with respect to those zeros, which works for any cell, and on
@@ -7,12 +7,14 @@ any Keras backend.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from captioner.errors import ModelLoadError
 from captioner.models.compiling import compiled
 from captioner.models.recurrent import RecurrentCell
 
@@ -104,6 +106,50 @@ def caption_gradients(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str
         return ops.sum(keras.losses.sparse_categorical_crossentropy(tokens[:, -1], logits, from_logits=True))
 
     return _at_zero(total, decoder.cell, rows, steps)
+
+
+def gate_history(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Gates of a caption decoder while it reads a caption.
+
+    Args:
+        decoder: A `captioner.models.decoder.Decoder` with an LSTM or GRU cell.
+        grid: Encoder grid of one image (1, positions, channels).
+        tokens: What it reads, beginning with the start token, int32 (steps,).
+
+    Returns:
+        Name of the gate to its values, float32 (steps, units); see `captioner.models.recurrent`.
+
+    Raises:
+        ValueError: The cell has no gates.
+    """
+    cell = decoder.cell
+    if not hasattr(cell, "gate_values"):
+        raise ValueError(f"a {type(cell).__name__} has no gates")
+    state, memory = decoder.initial_state(ops.convert_to_tensor(np.asarray(grid, np.float32)))
+    history: dict[str, list] = {}
+    for token in np.asarray(tokens, np.int32):
+        projected = cell.project(decoder._embed(ops.convert_to_tensor(token[None]))) + memory[2]
+        for name, values in cell.gate_values(projected, state).items():
+            history.setdefault(name, []).append(ops.convert_to_numpy(values)[0])
+        state = cell.advance(projected, state)
+    return {name: np.stack(values) for name, values in history.items()}
+
+
+def saved_decoder(name_or_path: str | os.PathLike):
+    """The decoder of a saved captioner as a Keras model, `captioner.models.decoder.Decoder`.
+
+    Raises:
+        ModelLoadError: There is no such captioner, or its folder is incomplete or altered.
+    """
+    from captioner.models.decoder import Decoder, DecoderConfig
+    from captioner.models.saving import load_weights, read_model
+
+    saved = read_model(name_or_path)
+    if saved.kind != "captioner":
+        raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a captioner")
+    decoder = Decoder(DecoderConfig(**saved.config["decoder"]), name="decoder")
+    load_weights(decoder, saved.part("decoder"), str(saved.folder))
+    return decoder
 
 
 def _at_zero(total: Callable, cell: RecurrentCell, rows: int, steps: int) -> dict[str, np.ndarray]:
