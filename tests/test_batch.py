@@ -216,6 +216,22 @@ def test_failures_are_kept_until_they_are_to_be_tried_again(tmp_path):
     assert run(source, output).exit_status == 0
 
 
+def test_sidecars_never_belong_to_an_older_result(tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    make(source, "a.mp4", "b.mp4")
+    run(source, output)
+    make(source, "a.mp4", text="refuse")
+    make(source, "b.mp4", text="longer than before")
+
+    def interrupted(record):
+        raise KeyboardInterrupt
+
+    assert run(source, output, sidecars={"srt": interrupted}).interrupted  # after the result, before its sidecar
+    assert not (output / "a.mp4.srt").exists()
+    assert run(source, output).skipped == 1
+    assert (output / "b.mp4.srt").read_text() == "subtitle of longer than before\n"
+
+
 def test_a_damaged_result_is_made_again_beside_it(tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     make(source, "a.mp4")
