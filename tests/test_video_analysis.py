@@ -421,6 +421,16 @@ class TestSegmentBuilder:
         times = np.array([frame.time for frame in piece.frames])
         assert len(times) == 5 and times[0] == 0 and times[-1] > 7 and np.ptp(np.diff(times)) <= 0.81
 
+    def test_a_new_shot_is_not_thinned_by_the_one_before(self):
+        builder = SegmentBuilder(100.0, 2)
+        for k in range(100):
+            builder.add(EncodedFrame(k / 10, self.features))
+        builder.cut(10.0)
+        for time in (10.0, 10.1):
+            builder.add(EncodedFrame(time, self.features))
+        (piece,) = builder.finish(10.2)
+        assert [frame.time for frame in piece.frames] == [10.0, 10.1]
+
     def test_grids_take_half_the_memory(self):
         builder = SegmentBuilder(10.0, 5)
         builder.add(replace(EncodedFrame(0.0, self.features), picture=b"x"))
