@@ -192,8 +192,15 @@ class TestAnalyze:
         np.testing.assert_allclose([(s.start, s.end) for s in analysis.segments], [(0, 37), (37, 49)])
 
     def test_short_shots_are_seen_at_any_interval(self, colours):
-        analysis = analyzer(interval=30.0).analyze(colours)
+        analysis = analyzer(interval=30.0, forecaster=random_forecaster()).analyze(colours)
         assert [segment.caption.text.split()[1] for segment in analysis.segments] == ["red", "green", "blue", "red"]
+        assert [point.time for point in analysis.novelty] == [0.0]  # forecasts need even intervals
+
+    def test_last_shot_may_be_as_short_as_can_be(self, tmp_path):
+        """It is certain only when the video has ended."""
+        path = make.write_video(tmp_path / "end.mp4", scenes(("red", 50), ("green", 15)))
+        segments = analyzer().analyze(path).segments
+        assert [(s.start, s.caption.text) for s in segments] == [(0, "a red picture"), (2, "a green picture")]
 
     @pytest.mark.parametrize("interval", [0.04, 0.3, 1.0, 2.5, 7.0])
     def test_segments_cover_the_video(self, colours, interval):
