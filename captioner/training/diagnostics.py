@@ -99,10 +99,13 @@ def caption_gradients(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str
 
     def total(*nudges):
         state, memory = decoder.initial_state(ops.convert_to_tensor(np.asarray(grid, np.float32)))
-        logits = None
+        words = None
         for step in range(steps):
-            logits, state, _ = decoder.step(ops.convert_to_tensor(tokens[:, step]), state, memory)
+            words = decoder._embed(ops.convert_to_tensor(tokens[:, step]))
+            state = decoder.cell.advance(decoder.cell.project(words) + memory[2], state)
             state = tuple(part + nudge[:, step] for part, nudge in zip(state, nudges, strict=True))
+        context, _ = decoder._attend(state[0], memory)
+        logits = decoder._logits(state[0], context, words)
         return ops.sum(keras.losses.sparse_categorical_crossentropy(tokens[:, -1], logits, from_logits=True))
 
     return _at_zero(total, decoder.cell, rows, steps)

@@ -1,4 +1,4 @@
-"""Small data sets made by code: pictures of coloured shapes with captions, and clips of shapes that move.
+"""Small data sets made by code: pictures of coloured shapes with captions, and clips of a shape that changes.
 
 They are for trying out a training in a minute or two: everything in them is known, nothing has to be downloaded, and a
 model that does not learn them has a fault. The folders have layouts that `captioner.training.caption_data` and
@@ -27,8 +27,8 @@ COLOURS = {
 }
 FORMS = ("circle", "square", "triangle", "star")
 GROUNDS = {"white": (245, 245, 245), "grey": (165, 165, 165), "brown": (150, 110, 75)}
-MOTIONS = ("falls", "grows", "rises", "shrinks")
-"""What a shape does in a clip. Two and two show the same frames in opposite order: no single frame tells them apart."""
+MOTIONS = ("brightens", "darkens", "grows", "shrinks")
+"""What happens in a clip. Two and two show the same frames in opposite order: no single frame tells them apart."""
 
 _CORNERS = {"square": (4, 45.0, (1.0,)), "triangle": (3, 90.0, (1.0,)), "star": (10, 90.0, (1.0, 0.45))}
 
@@ -155,7 +155,7 @@ def _pair(rng: np.random.Generator) -> tuple[Shape, Shape]:
 def make_shape_clips(
     folder: str | os.PathLike, count: int = 20, *, seconds: float = 2.0, side: int = 160, seed: int = 0
 ) -> Path:
-    """Makes clips of one moving shape, a folder for each of `MOTIONS`.
+    """Makes clips of a shape that changes, a folder for each of `MOTIONS`.
 
     Args:
         folder: Where the folders go.
@@ -175,25 +175,21 @@ def make_shape_clips(
     for number in range(count):
         for motion in MOTIONS:
             (folder / motion).mkdir(parents=True, exist_ok=True)
-            write_clip(folder / motion / f"{number:03d}.avi", moving_shape(motion, seconds, side, rng))
+            write_clip(folder / motion / f"{number:03d}.avi", changing_shape(motion, seconds, side, rng))
     return folder
 
 
-def moving_shape(motion: str, seconds: float, side: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Frames, uint8 (side, side, 3), `FRAME_RATE` a second, of a shape that does one of `MOTIONS`."""
-    frames = round(seconds * FRAME_RATE)
+def changing_shape(motion: str, seconds: float, side: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Frames, uint8 (side, side, 3), `FRAME_RATE` a second, of a shape to which one of `MOTIONS` happens."""
     form, colour, ground = (str(rng.choice(list(names))) for names in (FORMS, COLOURS, GROUNDS))
-    across = rng.uniform(0.3, 0.7)
-    low, high = rng.uniform(0.15, 0.3), rng.uniform(0.7, 0.85)
-    path = np.linspace(low, high, frames)
-    if motion in ("rises", "shrinks"):
+    x, y = rng.uniform(0.35, 0.65, 2).tolist()
+    path = np.linspace(rng.uniform(0.2, 0.4), rng.uniform(0.8, 1.0), round(seconds * FRAME_RATE))
+    if motion in ("darkens", "shrinks"):
         path = path[::-1]
-    for place in path:
-        if motion in ("rises", "falls"):
-            shape = Shape(form, colour, across, float(place), 0.14)
-        else:
-            shape = Shape(form, colour, across, 0.5, float(place) * 0.45)
-        yield draw([shape], ground, side, rng)
+    for place in path.tolist():
+        grows = motion in ("grows", "shrinks")
+        picture = draw([Shape(form, colour, x, y, 0.35 * place if grows else 0.25)], ground, side, rng)
+        yield picture if grows else (picture * place).astype(np.uint8)
 
 
 FRAME_RATE = 10
