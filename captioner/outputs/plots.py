@@ -32,7 +32,13 @@ _CAPTIONED_SEGMENTS = 25
 
 
 class Picture(Figure):
-    """A matplotlib figure that notebooks show by itself and that saves itself."""
+    """A matplotlib figure that notebooks show by itself and that saves itself.
+
+    Attributes:
+        of_photos: Whether it consists mostly of photos; notebooks then keep it as JPEG, a fifth of the size.
+    """
+
+    of_photos = False
 
     def to_png(self) -> bytes:
         """The figure as a PNG file."""
@@ -48,8 +54,15 @@ class Picture(Figure):
         """
         write_atomic(path, self.to_png())
 
-    def _repr_png_(self) -> bytes:
-        return self.to_png()
+    def _repr_png_(self) -> bytes | None:
+        return None if self.of_photos else self.to_png()
+
+    def _repr_jpeg_(self) -> bytes | None:
+        if not self.of_photos:
+            return None
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self).print_jpg(buffer, pil_kwargs={"quality": 85})
+        return buffer.getvalue()
 
 
 def attention_figure(image: Any, caption: Caption, *, columns: int = 5) -> Picture:
@@ -77,6 +90,7 @@ def attention_figure(image: Any, caption: Caption, *, columns: int = 5) -> Pictu
     columns = min(columns, 1 + len(caption.words))
     rows = -(-(1 + len(caption.words)) // columns)
     picture = _picture(2.3 * columns, (2.3 * shape + 0.45) * rows + 1.3)
+    picture.of_photos = True
     panels = picture.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.axis("off")
@@ -128,12 +142,13 @@ def photos_figure(images: Sequence[Any], texts: Sequence[str], *, title: str, co
     wrapped = [textwrap.wrap(printable(text), 34) for text in texts]
     lines = max((len(part) for part in wrapped), default=1)
     picture = _picture(3.4 * columns, (2.5 + 0.22 * lines) * rows + 0.5)
+    picture.of_photos = True
     panels = picture.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.axis("off")
     for panel, photo, text in zip(panels, photos, wrapped, strict=False):
-        height, width = photo.shape[:2]
-        panel.imshow(photo[:: max(1, height // 300), :: max(1, width // 300)], aspect="equal")
+        stride = max(1, max(photo.shape[:2]) // 400)
+        panel.imshow(photo[::stride, ::stride])
         text = "\n".join(text)
         panel.text(
             0.5, -0.03, text, transform=panel.transAxes, ha="center", va="top", fontsize=_TEXT - 1, parse_math=False
