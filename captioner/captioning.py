@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from captioner.errors import CaptionerError, ModelLoadError
+from captioner.models.concepts import Concept, Concepts, GroundingOptions, ground
+from captioner.models.confidence import WordCalibration
+from captioner.models.familiarity import Familiarity
 from captioner.models.saving import SavedModel
 from captioner.models.search import Hypothesis, SearchOptions, search
-from captioner.models.tokenizer import Tokenizer, join_words, normalize
+from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words, normalize
 from captioner.results import Caption, Word
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ class ImageCaptioner:
         image_size: Side in pixels of the square that the encoder sees.
         tokenizer: The vocabulary.
         options: The search options used where a call names no others.
+        concepts: Objects that the encoder knows by name; empty where the model has no table of them.
+        grounding: When captions are corrected by them.
+        familiarity: How much photos resemble the training photos; None where the model has no statistics of those.
+        calibration: From the decoder's probabilities of words to those that people use them for the photo.
 
     Raises:
         ModelLoadError: The folder holds another kind of model, or its vocabulary does not fit the decoder.
@@ -60,7 +67,13 @@ class ImageCaptioner:
                 "the files belong to different models, get the folder again"
             )
         self.options = SearchOptions(**saved.config.get("search", {}))
-        self._calibration = saved.config.get("calibration", {"slope": 1.0, "offset": 0.0})
+        self.calibration = WordCalibration(**saved.config.get("calibration", {}))
+        self.grounding = GroundingOptions(**saved.config.get("grounding", {}))
+        self.concepts = Concepts(())
+        if text := saved.texts.get("concepts.json"):
+            self.concepts = Concepts.from_json(text).writable(self.tokenizer)
+        text = saved.texts.get("familiarity.json")
+        self.familiarity = Familiarity.from_json(text) if text else None
 
     def caption(
         self,
@@ -68,6 +81,7 @@ class ImageCaptioner:
         *,
         prefix: str = "",
         must_include: Sequence[str] = (),
+        require_objects: bool | str = "auto",
         seeds: Sequence[int] | None = None,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
@@ -79,6 +93,9 @@ class ImageCaptioner:
             image: A path, bytes, file object, PIL image or array (height, width[, 1, 3 or 4]); or a list of such.
             prefix: First words that the caption must have.
             must_include: Words that the caption must contain; needs beam search.
+            require_objects: Whether a caption is searched for again if it lacks an object that the encoder is sure of,
+                or names one that is not there (see `captioner.models.concepts`). ``auto``: with beam search, where
+                neither ``prefix`` nor ``must_include`` asks for something else.
             seeds: One seed an image for sampling; by default ``seed`` for all of them.
             attention: Whether every word keeps its attention map.
             batch_size: Images computed together.
@@ -99,7 +116,12 @@ class ImageCaptioner:
         if seeds is not None and len(seeds) != len(images):
             raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
         captions = []
-        words = {"prefix": prefix, "must_include": tuple(must_include), "attention": attention}
+        words = {
+            "prefix": prefix,
+            "must_include": tuple(must_include),
+            "require_objects": require_objects,
+            "attention": attention,
+        }
         chosen = self.search_options(**options)
         if seeds is None:
             results = caption_many(self, images, chosen, batch_size=batch_size, **words)
@@ -137,6 +159,7 @@ class ImageCaptioner:
         *,
         prefix: str = "",
         must_include: Sequence[str] = (),
+        require_objects: bool | str = "auto",
         attention: bool = True,
     ) -> list[Caption]:
         """Captions encoded images; several frames of one scene may share a row by lying behind each other in the grid.
@@ -146,27 +169,61 @@ class ImageCaptioner:
             options: How to search; None for the model's own.
             prefix: First words that every caption must have.
             must_include: Words that every caption must contain.
+            require_objects: See `caption`.
             attention: Whether every word keeps its attention map.
 
         Returns:
             A caption for every row of the features.
+
+        Raises:
+            CaptionerError: As for `caption`.
         """
         if not len(features.grid):
             return []
+        options = options or self.options
         state, memory = self.runtime.initial_state(features)
         special = self.tokenizer
-        found = search(
-            self.runtime.step,
-            state,
-            memory,
-            options or self.options,
-            start=special.start,
-            end=special.end,
-            forbidden=(special.pad, special.start, special.unknown),
-            prefix=self._known_words(prefix, "prefix"),
-            must_include=[self._known_words(word, "must_include") for word in must_include],
-        )
-        return [self._to_caption(hypotheses, attention) for hypotheses in found]
+        constraints = {
+            "start": special.start,
+            "end": special.end,
+            "forbidden": (special.pad, special.start, special.unknown),
+            "prefix": self._known_words(prefix, "prefix"),
+        }
+        phrases = [self._known_words(word, "must_include") for word in must_include]
+        found = search(self.runtime.step, state, memory, options, must_include=phrases, **constraints)
+        familiarity = None if self.familiarity is None else self.familiarity(features.class_scores)
+        asked: Sequence[tuple[Concept, ...]] = [()] * len(found)
+        if self._grounds(require_objects, options, prefix, must_include):
+
+            def again(rows, wanted, avoid):
+                part = tuple(np.asarray(one)[rows] for one in state), tuple(np.asarray(one)[rows] for one in memory)
+                return search(
+                    self.runtime.step, *part, options, must_include=[*phrases, *wanted], avoid=avoid, **constraints
+                )
+
+            found, asked = ground(
+                found, features.class_scores, familiarity, self.concepts, self.tokenizer, again, self.grounding
+            )
+        captions = []
+        for row, hypotheses in enumerate(found):
+            familiar = None if familiarity is None else float(familiarity[row])
+            ranked = [self._one(one, asked[row], familiar, attention) for one in hypotheses]
+            captions.append(replace(ranked[0], alternatives=tuple(ranked[1:])))
+        return captions
+
+    def _grounds(self, require_objects, options, prefix, must_include) -> bool:
+        if require_objects not in (True, False, "auto"):
+            raise CaptionerError(
+                f"require_objects must be True, False or 'auto', not {require_objects!r}", kind="usage"
+            )
+        if require_objects is True:
+            if self.familiarity is None or not len(self.concepts):
+                raise CaptionerError(f"the model {self.name!r} has no table of objects to require", kind="usage")
+            if options.strategy != "beam":
+                raise CaptionerError("require_objects needs beam search", kind="usage")
+            return True
+        able = self.familiarity is not None and len(self.concepts) > 0 and options.strategy == "beam"
+        return require_objects == "auto" and able and not prefix and not must_include
 
     def complete(self, text: str = "", n: int = 5, *, image: Any = None, **options) -> list[Caption]:
         """Sentences that begin with ``text``, the best first; see `captioner.language_model.LanguageModel.complete`."""
@@ -185,51 +242,43 @@ class ImageCaptioner:
             )
         return self.tokenizer.encode(words)
 
-    def _to_caption(self, hypotheses: list[Hypothesis], attention: bool) -> Caption:
-        captions = [self._one(hypothesis, attention) for hypothesis in hypotheses]
-        return replace(captions[0], alternatives=tuple(captions[1:]))
-
-    def _one(self, hypothesis: Hypothesis, attention: bool) -> Caption:
+    def _one(
+        self, hypothesis: Hypothesis, asked: Sequence[Concept], familiarity: float | None, attention: bool
+    ) -> Caption:
         texts = [self.tokenizer.words[token] for token in hypothesis.tokens]
         maps = hypothesis.attention.reshape(len(texts), -1, self.grid_side, self.grid_side).mean(axis=1)
+        for concept in asked:
+            texts = concept.written(texts)
+        sure = self.word_confidence(hypothesis.tokens, hypothesis.logprobs, familiarity)
         words = tuple(
-            Word(text, float(logprob), maps[i] / maps[i].sum() if attention else None)
+            Word(text, float(logprob), maps[i] / maps[i].sum() if attention else None, float(sure[i]))
             for i, (text, logprob) in enumerate(zip(texts, hypothesis.logprobs, strict=True))
         )
         return Caption(
             text=join_words(texts),
             words=words,
             score=float(hypothesis.score),
-            confidence=self.confidence(hypothesis.logprobs),
+            confidence=float(np.exp(np.log(sure).mean())) if words else 0.0,
             finished=hypothesis.finished,
             model=self.name,
+            familiarity=familiarity,
         )
 
-    def confidence(self, logprobs: np.ndarray) -> float:
-        """How sure the model is of a caption: the geometric mean of its words' calibrated probabilities, 0..1.
+    def word_confidence(
+        self, tokens: Sequence[int], logprobs: np.ndarray, familiarity: float | None = None
+    ) -> np.ndarray:
+        """Calibrated probabilities of words (words,), 0..1: how likely one of five people uses each for the photo.
 
-        A word's calibrated probability is the probability that people use it for the photo: a logistic function of the
-        log-odds that the decoder gave it, fitted on the dev photos (see the model card).
+        Fitted on photos that the model was not trained on (see the model card). Their geometric mean is the confidence
+        of a caption.
+
+        Args:
+            tokens: The words (words,).
+            logprobs: Their log-probabilities (words,).
+            familiarity: Of the photo; None where it is not known.
         """
-        if not len(logprobs):
-            return 0.0
-        return float(np.exp(np.mean(np.log(calibrate(np.asarray(logprobs), **self._calibration)))))
-
-
-def calibrate(logprobs: np.ndarray, slope: float, offset: float) -> np.ndarray:
-    """Probabilities that words are right, from their log-probabilities; Platt scaling (Platt 1999) of the log-odds.
-
-    Args:
-        logprobs: Natural logarithms of probabilities.
-        slope: Of the log-odds; 1 with offset 0 changes nothing.
-        offset: Added to the scaled log-odds.
-
-    Returns:
-        Probabilities, 0..1 exclusive, same shape.
-    """
-    probabilities = np.clip(np.exp(logprobs.astype(np.float64)), 1e-6, 1 - 1e-6)
-    odds = slope * (np.log(probabilities) - np.log1p(-probabilities)) + offset
-    return 1 / (1 + np.exp(-odds))
+        ranks = np.asarray(tokens, np.int64) - len(SPECIAL) + 1
+        return self.calibration(logprobs, ranks, 1.0 if familiarity is None else familiarity)
 
 
 def load(

@@ -19,11 +19,14 @@ class Word:
         logprob: Natural logarithm of its probability given the image and the words before it.
         attention: Where the decoder looked when it wrote the word: float32 (rows, columns) over the
             encoder grid, non-negative, sum 1; None where the search was told not to keep it.
+        confidence: Calibrated probability, 0..1, that one of five people uses the word for the photo; None where the
+            model is not calibrated.
     """
 
     text: str
     logprob: float
     attention: np.ndarray | None = field(default=None, repr=False, compare=False)
+    confidence: float | None = None
 
     @property
     def probability(self) -> float:
@@ -43,10 +46,12 @@ class Caption:
         text: Words in lower case, joined by spaces, without an end mark.
         words: One `Word` per word of ``text``.
         score: Length-normalised log-probability by which the search ranked it (higher is better).
-        confidence: 0..1; see `captioner.captioning.confidence`.
+        confidence: Geometric mean of its words' confidence, 0..1.
         finished: Whether the model ended the caption itself; False if the length limit cut it.
         alternatives: The next best captions, best first (``n_best - 1`` at most).
         model: Name of the model that wrote it.
+        familiarity: How much the photo resembles those that the model was trained on: the share of them, 0..1, that are
+            at least as unusual. Below 0.05 the model is far from what it knows. None where the model cannot tell.
     """
 
     text: str
@@ -54,18 +59,20 @@ class Caption:
     score: float
     confidence: float
     finished: bool
-    alternatives: tuple["Caption", ...] = ()
+    alternatives: tuple[Caption, ...] = ()
     model: str | None = None
+    familiarity: float | None = None
 
     def __str__(self) -> str:
         return self.text[:1].upper() + self.text[1:] + "." if self.text else ""
 
     def to_dict(self) -> dict:
-        """The JSONL record of the design, without ``file``."""
+        """The JSONL record of the design, without ``file``, plus ``familiarity``."""
         return {
             "caption": self.text,
             "score": round(self.score, 6),
             "confidence": round(self.confidence, 6),
+            "familiarity": None if self.familiarity is None else round(self.familiarity, 4),
             "finished": self.finished,
             "words": [word.to_dict() for word in self.words],
             "alternatives": [

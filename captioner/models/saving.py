@@ -22,6 +22,8 @@ from captioner.errors import CaptionerError, ModelLoadError
 
 FORMAT = 1
 KINDS = {"captioner": "tokenizer.json", "clip_classifier": "labels.json", "forecaster": None}
+OPTIONAL = {"captioner": ("concepts.json", "familiarity.json")}
+"""Files that a model of the kind may have besides."""
 MAX_WEIGHT_BYTES = 2**30
 """Limit on the unpacked weights of a folder."""
 MAX_TEXT_BYTES = 2**24
@@ -189,9 +191,10 @@ def read_model(name_or_path: str | os.PathLike) -> SavedModel:
     data = _read(folder, "weights.npz", MAX_WEIGHT_BYTES)
     _check(folder / "weights.npz", data, metadata.get("weights_sha256"))
     texts = {}
-    if name := KINDS[kind]:
+    checksums = metadata.get("texts_sha256")
+    there = [name for name in OPTIONAL.get(kind, ()) if (folder / name).exists() or name in (checksums or ())]
+    for name in filter(None, (KINDS[kind], *there)):
         content = _read(folder, name, MAX_TEXT_BYTES)
-        checksums = metadata.get("texts_sha256")
         if isinstance(checksums, dict):
             _check(folder / name, content, checksums.get(name))
         try:

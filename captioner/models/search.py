@@ -3,7 +3,7 @@
 NumPy only. All images and beams of a batch take each step together; the state follows the beams, and images that are
 done leave the batch. Log-probabilities are those of the softmax over the allowed tokens, that is, all but the forbidden
 ones (padding, start, unknown), which get no share. Nothing else changes them: not the temperature, nor the limits on
-length, a prefix or words that must be included, which only rule out what the search may choose.
+length, a prefix, words that must be included or avoided, which only rule out what the search may choose.
 
 The score of a caption is ``(sum of its log-probabilities, end included) / (words + 1) ** length_penalty`` (Wu et al.
 2016 without the constant 5); of one that the length limit cut, the same without the end.
@@ -108,6 +108,7 @@ def search(
     forbidden: Sequence[int] = (),
     prefix: Sequence[int] = (),
     must_include: Sequence[int | Sequence[int]] = (),
+    avoid: Sequence[int] = (),
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """Searches captions for a batch of images.
@@ -126,6 +127,8 @@ def search(
         must_include: Words, or sequences of neighbouring words, that every caption must contain. The beam is kept apart
             by how much of them it contains (after Anderson et al. 2017 and Post & Vilar 2018): ``beam_size`` captions
             for every number of contained words.
+        avoid: Words that no caption may contain after the prefix. Unlike ``forbidden`` they keep their probability: a
+            caption that had to do without the likeliest word has the low score that it deserves.
         seeds: Sampling only: one for each image; default ``options.seed`` for all.
 
     Returns:
@@ -139,11 +142,14 @@ def search(
     phrases = _phrases(must_include)
     prefix = tuple(int(token) for token in prefix)
     _check_words(options, prefix, phrases, end, forbidden)
+    if any(set(phrase).intersection(avoid) for phrase in phrases):
+        raise _usage("must_include and avoid name the same word")
     images = len(state[0])
     if images == 0:
         return []
     run = _Run(step, state, memory, options, start, end, forbidden)
     run.force(prefix)
+    run.avoid(avoid)
     if phrases or (options.strategy == "beam" and options.beam_size > 1):
         _beam(run, _Phrases(phrases, run.vocabulary_size), prefix)
     elif options.strategy == "sample":
@@ -221,6 +227,7 @@ class _Run:
         self._state = tuple(np.asarray(part) for part in state)
         self._memory = tuple(memory)
         self._forbidden = np.asarray(sorted(set(forbidden)), np.intp)
+        self._avoided = np.empty(0, np.intp)
         self._steps: list[_Step] = []
         self._work: np.ndarray | None = None
         self.options = options
@@ -254,6 +261,7 @@ class _Run:
             raise CaptionerError(
                 "the model gave values that are no numbers; its weights may be damaged", kind="not_finite"
             )
+        logprobs[:, self._avoided] = -np.inf
         shape = self.tokens.shape
         return logprobs.reshape(*shape, -1), np.array(attention, np.float32).reshape(*shape, -1)
 
@@ -264,6 +272,11 @@ class _Run:
             tokens = np.full(shape, token, np.int32)
             logprobs = self.logprobs[:, :, token].copy()
             self.take(tokens, np.zeros(shape, np.intp), logprobs, self.totals + logprobs)
+
+    def avoid(self, words):
+        """Rules words out from here on."""
+        self._avoided = np.asarray(sorted(set(words)), np.intp)
+        self.logprobs[..., self._avoided] = -np.inf
 
     def take(self, tokens, parents, logprobs, totals, live=None):
         """Appends a word to every beam, drops images that are done, and takes the next step.
