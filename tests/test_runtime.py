@@ -170,6 +170,23 @@ def test_bfloat16_is_close(parts):
     assert (cosine > 0.99).all()
 
 
+def test_an_encoder_in_two_parts_equals_the_whole(parts):
+    import openvino as ov
+
+    from captioner.models.openvino_graphs import encoder_graph
+
+    core = ov.Core()
+
+    def run(inputs, **layers):
+        model = encoder_graph("lite0", SIZE, parts[1], **layers)
+        return list(core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([inputs]).values())
+
+    whole = run(photos(1))
+    for cut in (1, 2, 3, 16):
+        for a, b in zip(whole, run(run(photos(1), end=cut)[0], begin=cut), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
+
 def test_choice_of_the_runtime(parts):
     assert isinstance(make_runtime(*parts), OpenVinoRuntime)
     assert isinstance(make_runtime(*parts, runtime="keras"), KerasRuntime)

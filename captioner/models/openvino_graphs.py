@@ -32,40 +32,64 @@ def knows_encoder(name: str) -> bool:
     return name in _DEPTH
 
 
-def encoder_graph(name: str, image_size: int, weights: Weights, *, batch: int = 1) -> openvino.Model:
-    """An EfficientNet-Lite.
+def encoder_graph(
+    name: str, image_size: int, weights: Weights, *, begin: int = 0, end: int | None = None
+) -> openvino.Model:
+    """An EfficientNet-Lite for one image, or some of its layers: 0 is the stem, then come the blocks and the head.
 
     Args:
         name: ``lite0``, ``lite1`` or ``lite2``.
         image_size: Side of the square input.
         weights: ``layer/variable`` to array.
-        batch: Number of images, -1 for any.
+        begin: First layer.
+        end: Layer before which it stops; None for no stop.
 
     Returns:
-        A model from ``images`` (batch, size, size, 3) uint8 RGB to ``grid`` (batch, positions, channels), ``pooled``
-        (batch, channels) and ``class_scores`` (batch, 1000), float32.
+        A model from ``images`` (1, size, size, 3) uint8 RGB to ``grid`` (1, positions, channels), ``pooled`` (1,
+        channels) and ``class_scores`` (1, 1000). Where it does not begin with the stem, or stops before the head, it
+        takes or gives ``activations`` (1, channels, rows, columns). All but the images are float32.
     """
     import openvino as ov
     from openvino import opset13 as ops
 
-    images = ops.parameter([batch, image_size, image_size, 3], np.uint8, name="images")
-    x = ops.convert(ops.transpose(images, [0, 3, 1, 2]), np.float32)
-    x = ops.multiply(ops.subtract(x, _constant(127.0)), _constant(1 / 128))
-    x = _conv_norm(x, weights, "conv_stem", stride=2)
-    for number, stride in enumerate(_strides(name)):
-        inputs, block = x, f"blocks_{number}"
-        if f"{block}_expand_conv/kernel" in weights:
-            x = _conv_norm(x, weights, f"{block}_expand_conv")
-        x = _conv_norm(x, weights, f"{block}_depthwise_conv", stride=stride, depthwise=True)
-        x = _conv_norm(x, weights, f"{block}_project_conv", activation=False)
-        if x.get_output_partial_shape(0) == inputs.get_output_partial_shape(0):
-            x = ops.add(x, inputs)
+    strides = [2, *_strides(name)]
+    if begin == 0:
+        x = source = ops.parameter([1, image_size, image_size, 3], np.uint8, name="images")
+        x = ops.convert(ops.transpose(x, [0, 3, 1, 2]), np.float32)
+        x = ops.multiply(ops.subtract(x, _constant(127.0)), _constant(1 / 128))
+        x = _conv_norm(x, weights, "conv_stem", stride=strides[0])
+    else:
+        side = image_size
+        for stride in strides[:begin]:
+            side = -(-side // stride)
+        channels = weights[f"{_last_convolution(begin)}/kernel"].shape[-1]
+        x = source = ops.parameter([1, channels, side, side], np.float32, name="activations")
+    for number in range(max(begin, 1), len(strides) if end is None else end):
+        x = _block(x, weights, f"blocks_{number - 1}", strides[number])
+    if end is not None:
+        return _model(ov, {"activations": x}, [source], f"encoder_{name}_{begin}_{end}")
     x = _conv_norm(x, weights, "conv_head")
     channels = weights["conv_head/kernel"].shape[-1]
     grid = ops.reshape(ops.transpose(x, [0, 2, 3, 1]), [0, -1, channels], special_zero=True)
     pooled = ops.reduce_mean(x, [2, 3], keep_dims=False)
     scores = ops.add(_product(pooled, weights["class_scores/kernel"]), _constant(weights["class_scores/bias"]))
-    return _model(ov, {"grid": grid, "pooled": pooled, "class_scores": scores}, [images], f"encoder_{name}")
+    return _model(ov, {"grid": grid, "pooled": pooled, "class_scores": scores}, [source], f"encoder_{name}")
+
+
+def _last_convolution(begin: int) -> str:
+    return "conv_stem" if begin == 1 else f"blocks_{begin - 2}_project_conv"
+
+
+def _block(x, weights: Weights, block: str, stride: int):
+    """An inverted residual."""
+    from openvino import opset13 as ops
+
+    inputs = x
+    if f"{block}_expand_conv/kernel" in weights:
+        x = _conv_norm(x, weights, f"{block}_expand_conv")
+    x = _conv_norm(x, weights, f"{block}_depthwise_conv", stride=stride, depthwise=True)
+    x = _conv_norm(x, weights, f"{block}_project_conv", activation=False)
+    return ops.add(x, inputs) if x.get_output_partial_shape(0) == inputs.get_output_partial_shape(0) else x
 
 
 def start_graph(config: Mapping, weights: Weights) -> openvino.Model:
