@@ -93,7 +93,9 @@ class Summary:
         text = ", ".join(counts) + f" in {self.seconds:.1f} s"
         if self.media_seconds:
             speed = self.media_seconds / max(self.seconds, 1e-9)
-            text += f"; {self.media_seconds / 3600:.2f} hours of video, {speed:.1f} times real time"
+            minutes, seconds = divmod(round(self.media_seconds), 60)
+            length = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+            text += f"; {length} hours of video, {speed:.1f} times real time"
         lines = [text + f". Results: {printable(str(self.output))}"]
         if self.failed_before:
             lines.append(f"{self.failed_before} failed in an earlier run; --retry-failed tries them again.")

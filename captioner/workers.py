@@ -24,6 +24,9 @@ START_LIMIT = 600.0
 MOST_DEATHS = 20
 """Workers in a row that may die without a single answer; then the files are not to blame."""
 
+POLL_INTERVAL = 1.0
+"""Seconds between two looks at whether a silent worker is still alive."""
+
 REPORT_INTERVAL = 0.2
 """Seconds between two reports on how far a file is."""
 
@@ -129,7 +132,8 @@ class _Worker:
             **({"process_group": 0} if os.name == "posix" else {}),
         )
         self._messages: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=self._listen, name="captioner-worker", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="captioner-worker", daemon=True)
+        self._listener.start()
         try:
             self.send(task)
             kind, value = self.receive(START_LIMIT)
@@ -153,9 +157,17 @@ class _Worker:
         """The next message but reports: ``("record", dict)``, ``("ready", None)`` or ``("failed", error)``."""
         deadline = time.monotonic() + time_limit
         while True:
+            left = deadline - time.monotonic()
             try:
-                kind, value = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
+                kind, value = self._messages.get(timeout=min(max(0.0, left), POLL_INTERVAL))
             except queue.Empty:
+                if self._process.poll() is not None:
+                    # A process that it forked can hold the pipe open after its death; answers may still be in there.
+                    self.kill()
+                    self._listener.join()
+                    continue
+                if left > POLL_INTERVAL:
+                    continue
                 reason = f"took longer than {time_limit:g} s; raise the time limit if that is too short"
                 return "failed", CaptionerError(reason, kind="timeout").to_dict()
             if kind == "ended":
@@ -165,7 +177,10 @@ class _Worker:
             report(value)
 
     def kill(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Ends the process and those that it started, whatever they are doing."""
+        if os.name == "posix":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(OSError):  # an unsent message is flushed into nothing
@@ -198,12 +213,18 @@ class _Worker:
 
 def serve() -> None:
     """The far end: what runs in the worker process, until it is killed or the other end is gone."""
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever prints must not print into the messages
+    # Streams of its own: what prints must not print into the messages, and who forks must not find standard input
+    # locked by the thread that waits for messages.
+    messages, output = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
     _die_with_parent()
-    task = pickle.load(sys.stdin.buffer)
+    try:
+        task = pickle.load(messages)
+    except EOFError:  # the parent was interrupted
+        return
     paths: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(sys.stdin.buffer, paths), daemon=True).start()
+    threading.Thread(target=_receive, args=(messages, paths), daemon=True).start()
     try:
         process = task.start()
     except CaptionerError as error:

@@ -39,6 +39,10 @@ class Reads:
         text = Path(path).read_text()
         if text == "crash":
             os.abort()
+        if text == "fork and crash":  # the child holds all pipes open
+            if os.fork() == 0:
+                time.sleep(1000)
+            os.abort()
         if text == "hang":
             time.sleep(1000)
         if text == "raise":

@@ -176,7 +176,7 @@ def test_a_second_run_skips_what_is_complete_and_unchanged(tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     make(source, "a.mp4", "b.mp4", "c.mp4")
     first = run(source, output)
-    assert (first.done, first.media_seconds) == (3, 6.0)
+    assert (first.done, first.media_seconds) == (3, 6.0) and "0:00:06 hours of video" in str(first)
     before = tree(output)
     assert (run(source, output).skipped, tree(output)) == (3, before)
 
@@ -262,6 +262,16 @@ def test_one_bad_file_among_many(tmp_path, ahead, order):
     assert [r.get("text", "failed") for r in records] == [f"{i}.mp4" if i != 6 else "failed" for i in range(10)]
     kind = {"crash": "crash", "hang": "timeout", "raise": "unexpected", "refuse": "refused"}[order]
     assert records[6]["error"]["kind"] == kind and "6.mp4" in records[6]["error"]["message"]
+
+
+def test_a_crash_is_seen_although_a_child_lives_on(tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    make(source, "a.mp4")
+    make(source, "b.mp4", text="fork and crash")
+    make(source, "c.mp4")
+    summary = run(source, output)
+    assert (summary.done, summary.failed) == (2, 1)
+    assert results(output)[1]["error"]["kind"] == "crash"
 
 
 @pytest.mark.parametrize("ahead", [1, 4])

@@ -261,6 +261,22 @@ def test_a_full_disk_behind_standard_output(photos, tiny_captioner, command):
     assert "cannot write to standard output: No space left" in done.stderr
 
 
+def test_nothing_leaves_the_machine(photos, tiny_captioner, tmp_path):
+    """Neither a connection nor a process that might make one."""
+    code = (
+        "import sys\n"
+        "events = {'socket.connect', 'socket.getaddrinfo', 'os.fork', 'os.posix_spawn', 'subprocess.Popen'}\n"
+        "sys.addaudithook(lambda event, arguments: event in events and print('AUDIT', event, flush=True))\n"
+        "from captioner.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "image", str(photos / "1.png"), "--model", str(tiny_captioner)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert "AUDIT" not in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir()), "a file in the home folder that nobody asked for"
+
+
 def test_captioning_imports_neither_tensorflow_nor_keras(photos, tiny_captioner):
     code = (
         "import sys; from captioner.cli import main\n"

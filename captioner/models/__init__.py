@@ -1,1 +1,7 @@
 """Arrays to numbers: encoder, decoder, search, clip classifier, saved models."""
+
+import sys
+
+# OpenVINO, when it is imported, reports that to Google Analytics, from a process that it forks. This package works
+# offline and says so: with the reporter out of reach, OpenVINO does without.
+sys.modules.setdefault("openvino_telemetry", None)
