@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3  # noqa: F401 (before TensorFlow, whose own copy takes its place otherwise and has no full-text search)
 
 from captioner.errors import CaptionerError, DatasetError, ImageReadError, ModelLoadError, VideoReadError
 from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word

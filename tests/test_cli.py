@@ -339,10 +339,8 @@ def test_what_else_a_folder_can_hold(run, photos, tiny_captioner, tmp_path):
     assert (output / "sub/deep/c.webp.txt").read_text().strip() == records[-1]["caption"]
     page = (output / "index.html").read_text()
     assert all(record["caption"] in page for record in records) and "data:image/jpeg" in page
-    # In a process of its own: TensorFlow, where it is loaded first, brings an SQLite without full-text search.
-    command = [*PROGRAM, "search", str(output), records[0]["caption"].split()[-1], "--format", "jsonl"]
-    hits = lines(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert records[0]["file"] in [hit["file"] for hit in hits]
+    status, out, _ = run("search", output, records[0]["caption"].split()[-1], "--format", "jsonl")
+    assert status == 0 and records[0]["file"] in [hit["file"] for hit in lines(out)]
 
 
 # --- the rest ------------------------------------------------------------------------------------------------------
@@ -359,6 +357,16 @@ def test_demo_captions_real_photographs(run, tiny_captioner):
 def test_models_are_listed(run):
     status, out, _ = run("models")
     assert status == 0 and all(name in out for name in captioner.list_models())
+
+
+def test_search_works_where_tensorflow_is_loaded(tmp_path):
+    """TensorFlow carries an SQLite without full-text search, which Python would use if it came first."""
+    record = {"file": "a.jpg", "caption": "a dog on a beach", "words": [], "alternatives": [], "model": "tiny"}
+    (tmp_path / "results.jsonl").write_text(json.dumps(record) + "\n")
+    code = "import captioner, tensorflow; from captioner.cli import main; main()"
+    command = [sys.executable, "-c", code, "search", str(tmp_path), "dog"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "a.jpg  a dog on a beach\n")
 
 
 def test_search_without_results(run, tmp_path):
