@@ -173,7 +173,7 @@ class ForecastStream:
         return value
 
 
-SPREADS = 4.0
+SPREADS = 3.0
 """A moment is unusual where its value lies this many (robust) standard deviations above the video's median."""
 
 
