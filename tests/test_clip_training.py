@@ -194,6 +194,16 @@ def test_wrong_options(wrong):
     assert caught.value.kind == "usage"
 
 
+def test_defaults_depend_on_the_region():
+    whole, region = ClipOptions(), ClipOptions(region=True, window=1.5)
+    assert whole.streams == ("appearance", "change") and set(region.streams) == {
+        "motion",
+        "grid_change",
+        *whole.streams,
+    }
+    assert region.interval < whole.interval and region.stride == 1.5 and whole.stride == whole.window
+
+
 @pytest.fixture(scope="module")
 def bright_and_dark(tmp_path_factory):
     """Sixteen short clips of two classes that any encoder tells apart."""
@@ -211,9 +221,17 @@ def bright_and_dark(tmp_path_factory):
 
 
 QUICK = ClipOptions(
-    projection=6, units=6, epochs=6, seeds=(0, 1), interval=0.2, window=0.6, learning_rate=0.02, batch_size=8,
+    projection=6,
+    units=6,
+    epochs=6,
+    seeds=(0, 1),
+    interval=0.2,
+    window=0.6,
+    learning_rate=0.02,
+    weight_decay=0.01,
+    batch_size=8,
     dropout=0.1,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,11 @@ class ClipOptions:
 
     Attributes:
         cell: See `captioner.models.clip_head.ClipConfig`.
-        streams: Likewise.
+        streams: Likewise; None is all of them where regions are looked at, else those that embeddings alone give.
         projection: Likewise.
         units: Likewise.
         region: Whether to look at the region where something moves.
-        interval: Seconds between frames.
+        interval: Seconds between frames; None is 0.08 where regions are looked at, else 0.25.
         window: Length of a window in seconds.
         stride: Seconds from window to window; None is a window.
         seeds: One network is trained for each; their probabilities are averaged.
@@ -62,27 +62,33 @@ class ClipOptions:
     """
 
     cell: str = "gru"
-    streams: tuple[str, ...] = STREAMS
+    streams: tuple[str, ...] | None = None
     projection: int = 64
     units: int = 64
     region: bool = False
-    interval: float = 0.2
+    interval: float | None = None
     window: float = 2.0
     stride: float | None = None
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     folds: int = 0
-    epochs: int = 60
-    patience: int = 15
+    epochs: int = 30
+    patience: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-3
-    weight_decay: float = 0.05
+    weight_decay: float = 0.5
     clip_norm: float = 1.0
-    dropout: float = 0.3
+    dropout: float = 0.5
     label_smoothing: float = 0.1
     shortest_crop: float = 0.6
     speed: float = 1.25
 
     def __post_init__(self):
+        if self.streams is None:
+            object.__setattr__(self, "streams", STREAMS if self.region else ("appearance", "change"))
+        if self.interval is None:
+            object.__setattr__(self, "interval", 0.08 if self.region else 0.25)
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.window)
         for name, low, high in (
             ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4096), ("learning_rate", 1e-8, 1.0),
             ("weight_decay", 0, 10), ("clip_norm", 1e-6, 1e6), ("dropout", 0, 0.95), ("label_smoothing", 0, 0.9),
@@ -100,7 +106,7 @@ class ClipOptions:
     @property
     def windows(self) -> WindowOptions:
         """The windows."""
-        return WindowOptions(self.interval, self.window, self.window if self.stride is None else self.stride)
+        return WindowOptions(self.interval, self.window, self.stride)
 
     def network(self, classes: int, channels: int) -> ClipConfig:
         """The network's settings."""

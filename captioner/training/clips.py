@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -16,7 +15,7 @@ import numpy as np
 
 from captioner.errors import DatasetError
 from captioner.evaluation.classification import evaluate_clips
-from captioner.models.saving import save_model
+from captioner.models.saving import model_names, read_model, save_model
 from captioner.outputs.atomic import write_atomic
 from captioner.results import ClipPrediction
 from captioner.training.clip_data import (
@@ -36,6 +35,7 @@ from captioner.training.clip_fitting import (
     clip_probabilities,
     fit_networks,
 )
+from captioner.training.feature_cache import encoder_key
 
 if TYPE_CHECKING:
     from captioner.captioning import ImageCaptioner
@@ -111,7 +111,7 @@ def train_clips(
 
         captioner = load()
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
-    key = encoder_fingerprint(captioner)
+    key = encoder_identity(captioner)
     measured, failures = measure(clips, captioner, options, cache or output / "training", key=key, progress=progress)
     dataset, warnings = _without(dataset, failures)
     check_trainable(dataset)
@@ -142,7 +142,7 @@ def train_clips(
         "region": options.region,
         "interval": options.interval,
         "window": options.window,
-        "stride": options.windows.stride,
+        "stride": options.stride,
         "threshold": threshold,
         "temperature": temperature,
         "encoder": {"model": captioner.name, "sha256": captioner.sha256},
@@ -198,12 +198,16 @@ def measure(
     )
 
 
-def encoder_fingerprint(captioner: ImageCaptioner) -> str:
-    """What an encoder makes of a fixed picture, as a hash: captioners that differ in their decoders alone share it."""
-    side = captioner.image_size
-    picture = np.random.default_rng(0).integers(0, 256, (1, side, side, 3)).astype(np.uint8)
-    pooled = np.asarray(captioner.encode(picture).pooled, np.float64)
-    return hashlib.sha256(np.round(pooled, 3).tobytes()).hexdigest()[:16]
+def encoder_identity(captioner: ImageCaptioner) -> str:
+    """Hash of an encoder's weights, where the captioner is a shipped one, else of all its weights.
+
+    Measurements outlive a captioner whose decoder alone is trained further.
+    """
+    if captioner.name in model_names():
+        saved = read_model(captioner.name)
+        if saved.sha256 == captioner.sha256:
+            return encoder_key(sorted(saved.part("encoder").items()))
+    return captioner.sha256
 
 
 def lowest_useful_threshold(shares: np.ndarray, truth: Sequence[int]) -> float:
