@@ -292,7 +292,7 @@ def train_clips(
 
     with ProgressBars() as bars:
         training = train_clips(
-            data, output, ClipOptions(**options), captioner=Computing().load(model), val_share=val_share,
+            data, output, ClipOptions(**options), captioner=Computing().load(model, "captioner"), val_share=val_share,
             compare=compare, command=" ".join(["captioner", *sys.argv[1:]]), progress=_training_bars(bars),
         )  # fmt: skip
         for warning in training.warnings:
@@ -311,7 +311,7 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
 
     from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader, prefetch
 
-    captioner = Computing().load(model)
+    captioner = Computing().load(model, "captioner")
     inputs = find_inputs([data], VIDEO_EXTENSIONS)
     embeddings, failed = [], 0
     with ProgressBars() as bars:

@@ -34,11 +34,22 @@ class Computing:
     precision: str = "auto"
     threads: int | None = None
 
-    def load(self, name: str | None) -> Any:
-        """`captioner.load` of a model."""
+    def load(self, name: str | None, wanted: str | None = None) -> Any:
+        """`captioner.load` of a model.
+
+        Args:
+            name: Its name or folder; None is the default captioner.
+            wanted: ``captioner`` or ``clip classifier``; None is either.
+
+        Raises:
+            CaptionerError: It cannot be loaded, or it is a model of the other kind (``kind="usage"``).
+        """
         from captioner.captioning import load
 
-        return load(name, runtime=self.runtime, precision=self.precision, threads=self.threads)
+        model = load(name, runtime=self.runtime, precision=self.precision, threads=self.threads)
+        if wanted and not hasattr(model, {"captioner": "caption", "clip classifier": "classify"}[wanted]):
+            raise CaptionerError(f"{name}: is not a {wanted}; `captioner models` lists the models", kind="usage")
+        return model
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ class CaptionImages:
         """
         import numpy as np
 
-        model = self.computing.load(self.model)
+        model = self.computing.load(self.model, "captioner")
         options = model.search_options(**self.search)
         words = {"prefix": self.prefix, "must_include": self.must_include}
         if self.prefix or self.must_include:  # a word that the model does not know shows at once
@@ -215,7 +226,7 @@ class WatchVideos:
         from captioner.outputs.records import with_thumbnails
         from captioner.video_analysis import VideoAnalyzer
 
-        model = self.computing.load(self.model)
+        model = self.computing.load(self.model, "captioner")
         analyzer = VideoAnalyzer(
             model, self.classifier, interval=self.interval, longest_segment=self.longest_segment, **self.search
         )
@@ -249,9 +260,7 @@ class ClassifyClips:
         Raises:
             CaptionerError: It cannot be loaded, or it is a model of another kind.
         """
-        model = self.computing.load(self.model)
-        if not hasattr(model, "classify"):
-            raise CaptionerError(f"{self.model}: is not a clip classifier; `captioner models` lists them", kind="usage")
+        model = self.computing.load(self.model, "clip classifier")
         model.window_options(threshold=self.threshold)
         return _one_by_one(lambda path, report: model.classify(path, threshold=self.threshold).to_dict())
 

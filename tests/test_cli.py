@@ -471,3 +471,53 @@ def test_senseless_requests_for_videos(run, films, tmp_path, tiny_captioner, arg
     status, out, err = run("video", films, "--output", tmp_path / "out", "--model", tiny_captioner, *arguments)
     assert (status, out) == (2, "") and reason in err and len(err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+# --- clips ---------------------------------------------------------------------------------------------------------
+
+
+class _Runner:
+    """Says that clips of more than 5 s are running and is not sure of the others."""
+
+    def window_options(self, threshold=None):
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise captioner.CaptionerError(f"threshold must be 0..1, not {threshold}", kind="usage")
+
+    def classify(self, path, threshold=None):
+        from captioner.media.videos import VideoReader
+
+        with VideoReader(path) as reader:
+            for _ in reader:
+                pass
+            long = reader.duration > 5
+        probabilities = {"running": 0.9, "sitting": 0.1} if long else {"running": 0.4, "sitting": 0.6}
+        label, probability = max(probabilities.items(), key=lambda item: item[1])
+        window = captioner.Window(0.0, reader.duration, label, probability, probabilities)
+        return captioner.ClipPrediction(label if long else None, probability, probabilities, (window,))
+
+
+def test_classify(run, films, monkeypatch, tmp_path):
+    monkeypatch.setattr("captioner.captioning.load", lambda name, **computing: _Runner())
+    status, out, err = run("classify", films, "--model", "any", "--format", "jsonl")
+    assert status == 1 and len(err.splitlines()) == 1
+    records = lines(out)
+    assert names(records, films) == ["a.avi", "a.mp4", "sub/b.mp4", "sub/broken.mp4"]
+    assert set(records[1]) == {"file", "label", "probability", "probabilities", "windows"}
+    assert [record.get("label") for record in records] == [None, "running", None, None]
+    assert set(records[1]["windows"][0]) == {"start", "end", "label", "probability"} and "error" in records[3]
+    status, out, _ = run(
+        "classify", films / "a.mp4", "--model", "any", "--output", tmp_path / "labels.csv", "--format", "csv"
+    )
+    assert (status, out) == (0, "") and "running" in (tmp_path / "labels.csv").read_text()
+    assert run("classify", films, "--model", "any", "--threshold", "7")[0] == 2
+
+
+def test_classify_with_a_captioner(run, films, tiny_captioner):
+    status, out, err = run("classify", films, "--model", tiny_captioner)
+    assert (status, out) == (2, "") and "not a clip classifier" in err
+
+
+def test_image_with_a_classifier(run, photos, monkeypatch):
+    monkeypatch.setattr("captioner.captioning.load", lambda name, **computing: _Runner())
+    status, out, err = run("image", photos, "--model", "any")
+    assert (status, out) == (2, "") and "not a captioner" in err
