@@ -63,29 +63,26 @@ class SegmentBuilder:
         self._most = frames
         self._shot = 0.0  # where what is not yet divided begins
         self._start = 0.0  # where the next piece begins
+        self._certain = 0.0
         self._frames: list[EncodedFrame] = []
-        self._stride = 1
-        self._count = 0
 
     def add(self, frame: EncodedFrame) -> None:
         """Takes the next frame."""
-        if self._count % self._stride == 0:
-            # Half the memory; rounding to 11 bits is far below what the encoder itself is exact to.
-            grid = frame.features.grid.astype(np.float16)
-            self._frames.append(replace(frame, features=replace(frame.features, grid=grid)))
-        self._count += 1
-        if len(self._frames) > 8 * self._most:  # at least 4 times as many stay, for one and a half pieces at most
-            self._frames = self._frames[::2]
-            self._stride *= 2
+        # Half the memory; rounding to 11 bits is far below what the encoder itself is exact to.
+        grid = frame.features.grid.astype(np.float16)
+        self._frames.append(replace(frame, features=replace(frame.features, grid=grid)))
+        # Frames after the last certain moment stay: the cut that makes them a short shot may not be known yet.
+        times = np.array([one.time for one in self._frames if one.time < self._certain])
+        if len(times) > 8 * self._most:
+            del self._frames[1 + int((times[2:] - times[:-2]).argmin())]  # close to its neighbours: missed least
 
     def cut(self, time: float) -> list[Piece]:
         """Ends the shot; gives its last pieces."""
-        pieces = self._close(split_long([(self._shot, time)], self._longest))
-        self._stride, self._count = 1, 0
-        return pieces
+        return self._close(split_long([(self._shot, time)], self._longest))
 
     def advance(self, certain: float) -> list[Piece]:
         """Gives the pieces that cannot change any more, all cuts up to ``certain`` seconds being known."""
+        self._certain = certain
         pieces = []
         while certain - self._shot >= 1.5 * self._longest:
             pieces += self._close([(self._shot, self._shot + self._longest)])
