@@ -22,9 +22,6 @@ from captioner.results import Caption, Word
 if TYPE_CHECKING:
     from captioner.models.runtime import Features, Runtime
 
-GRID_STRIDE = 32
-"""Pixels of the encoder's input to one position of its grid, in each direction."""
-
 BATCH_SIZE = 16
 """Images encoded and searched together by default; results do not depend on it."""
 
@@ -58,17 +55,25 @@ class ImageCaptioner:
         self.sha256 = saved.sha256
         self.runtime = runtime
         self.image_size = runtime.image_size
-        self.grid_side = math.ceil(self.image_size / GRID_STRIDE)
-        self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"])
+        self.grid_side = math.isqrt(runtime.positions)
+        try:
+            self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"])
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{saved.folder / 'tokenizer.json'}: {error}; get the folder again") from error
         expected = saved.config["decoder"]["vocabulary_size"]
         if len(self.tokenizer) != expected:
             raise ModelLoadError(
                 f"{saved.folder / 'tokenizer.json'}: holds {len(self.tokenizer)} tokens, the decoder wants {expected}; "
                 "the files belong to different models, get the folder again"
             )
-        self.options = SearchOptions(**saved.config.get("search", {}))
-        self.calibration = WordCalibration(**saved.config.get("calibration", {}))
-        self.grounding = GroundingOptions(**saved.config.get("grounding", {}))
+        try:
+            self.options = SearchOptions(**saved.config.get("search", {}))
+            self.calibration = WordCalibration(**saved.config.get("calibration", {}))
+            self.grounding = GroundingOptions(**saved.config.get("grounding", {}))
+        except (TypeError, ValueError, CaptionerError) as error:
+            raise ModelLoadError(
+                f"{saved.folder / 'config.json'}: settings that this version does not know ({error})"
+            ) from error
         self.concepts = Concepts(())
         if text := saved.texts.get("concepts.json"):
             self.concepts = Concepts.from_json(text).writable(self.tokenizer)
@@ -80,7 +85,7 @@ class ImageCaptioner:
         image: Any,
         *,
         prefix: str = "",
-        must_include: Sequence[str] = (),
+        must_include: str | Sequence[str] = (),
         require_objects: bool | str = "auto",
         seeds: Sequence[int] | None = None,
         attention: bool = True,
@@ -92,7 +97,7 @@ class ImageCaptioner:
         Args:
             image: A path, bytes, file object, PIL image or array (height, width[, 1, 3 or 4]); or a list of such.
             prefix: First words that the caption must have.
-            must_include: Words that the caption must contain; needs beam search.
+            must_include: Words that the caption must contain (one, or a list); needs beam search.
             require_objects: Whether a caption is searched for again if it lacks an object that the encoder is sure of,
                 or names one that is not there (see `captioner.models.concepts`). ``auto``: with beam search, where
                 neither ``prefix`` nor ``must_include`` asks for something else.
@@ -118,7 +123,7 @@ class ImageCaptioner:
         captions = []
         words = {
             "prefix": prefix,
-            "must_include": tuple(must_include),
+            "must_include": (must_include,) if isinstance(must_include, str) else tuple(must_include),
             "require_objects": require_objects,
             "attention": attention,
         }
@@ -236,8 +241,8 @@ class ImageCaptioner:
         unknown = [word for word in words if word not in self.tokenizer]
         if unknown:
             raise CaptionerError(
-                f"{argument}: the model does not know the word {unknown[0]!r} (its {len(self.tokenizer) - 4} words are in "
-                "model.tokenizer.words)",
+                f"{argument}: the model does not know the word {unknown[0]!r}; "
+                f"its {len(self.tokenizer) - 4} words are in model.tokenizer.words",
                 kind="usage",
             )
         return self.tokenizer.encode(words)
@@ -246,7 +251,8 @@ class ImageCaptioner:
         self, hypothesis: Hypothesis, asked: Sequence[Concept], familiarity: float | None, attention: bool
     ) -> Caption:
         texts = [self.tokenizer.words[token] for token in hypothesis.tokens]
-        maps = hypothesis.attention.reshape(len(texts), -1, self.grid_side, self.grid_side).mean(axis=1)
+        frames = hypothesis.attention.shape[-1] // self.grid_side**2
+        maps = hypothesis.attention.reshape(len(texts), frames, self.grid_side, self.grid_side).mean(axis=1)
         for concept in asked:
             texts = concept.written(texts)
         sure = self.word_confidence(hypothesis.tokens, hypothesis.logprobs, familiarity)
@@ -302,7 +308,7 @@ def load(
     Raises:
         ModelLoadError: There is no such model, or its folder is incomplete or altered.
     """
-    from captioner.models.runtime import make_runtime
+    from captioner.models.runtime import open_runtime
     from captioner.models.saving import read_model
 
     saved = read_model(DEFAULT_MODEL if name is None else name)
@@ -310,15 +316,9 @@ def load(
         from captioner.classifying import ClipClassifier
 
         return ClipClassifier(saved, runtime=runtime, precision=precision, threads=threads)
-    engine = make_runtime(
-        saved.config["encoder"],
-        saved.part("encoder"),
-        saved.config["decoder"],
-        saved.part("decoder"),
-        runtime=runtime,
-        precision=precision,
-        threads=threads,
-    )
+    if saved.kind != "captioner":
+        raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, neither a captioner nor a clip classifier")
+    engine = open_runtime(saved, runtime=runtime, precision=precision, threads=threads)
     return ImageCaptioner(saved, engine)
 
 
