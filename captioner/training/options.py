@@ -116,7 +116,7 @@ class CaptionTrainingOptions:
     )
     self_critical: StageOptions = field(
         default_factory=lambda: StageOptions(
-            epochs=20, batch_size=48, captions=2, learning_rate=3e-4, label_smoothing=0.0, patience=20
+            epochs=24, batch_size=48, captions=2, learning_rate=3e-4, label_smoothing=0.0, patience=24
         )
     )
     search: SearchOptions = field(default_factory=SearchOptions)
