@@ -11,7 +11,7 @@ from captioner.pipeline import caption_many
 
 def measure(setup: Setup) -> list[Table]:
     """See the module; needs ``setup.data``."""
-    title, columns = "The same captions", ["runtime", "encoder", "captions as Keras, %", "CIDEr-D", "difference"]
+    title, columns = "The same captions", ["runtime", "precision", "captions as Keras, %", "CIDEr-D", "difference"]
     if setup.data is None:
         return [Table(title, columns, [], ["Left out: `--data` was not given."])]
     from captioner.training.caption_data import read_captions

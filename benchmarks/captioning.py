@@ -45,7 +45,7 @@ def _sweep(setup: Setup) -> Table:
     ]
     return Table(
         "From JPEG files to captions",
-        ["runtime", "encoder", "beam", "batch", "captions/s", "lower quarter", "upper quarter", "times Keras"],
+        ["runtime", "precision", "beam", "batch", "captions/s", "lower quarter", "upper quarter", "times Keras"],
         rows,
         [
             f"{len(files)} different JPEG files of 640x480, read, encoded and captioned by `captioner.caption_many` on "
@@ -104,8 +104,7 @@ def _parts(setup: Setup) -> Table:
         ["what", "images/s", "lower quarter", "upper quarter"],
         [[name, rate.median, rate.low, rate.high] for name, rate in measured.items()],
         [
-            f"{model.runtime.name}, encoder in {model.runtime.precision}, batch 16, each part with all {cores()} cores "
-            "to itself.",
+            f"{model.runtime.name}, {model.runtime.precision}, batch 16, each part with all {cores()} cores to itself.",
             f"The pipeline reaches {pipeline / alone:.2f} of the slowest part alone, "
             f"{pipeline / measured['encoder'].median:.2f} of the encoder alone, and {pipeline / bound:.2f} of what the "
             f"parts together allow on these cores ({bound:.0f} images/s).",
