@@ -199,11 +199,12 @@ class ImageCaptioner:
         familiarity = None if self.familiarity is None else self.familiarity(features.class_scores)
         asked: Sequence[tuple[Concept, ...]] = [()] * len(found)
         if self._grounds(require_objects, options, prefix, must_include):
+            wide = replace(options, beam_size=max(options.beam_size, self.grounding.beam_size))
 
             def again(rows, wanted, avoid):
                 part = tuple(np.asarray(one)[rows] for one in state), tuple(np.asarray(one)[rows] for one in memory)
                 return search(
-                    self.runtime.step, *part, options, must_include=[*phrases, *wanted], avoid=avoid, **constraints
+                    self.runtime.step, *part, wide, must_include=[*phrases, *wanted], avoid=avoid, **constraints
                 )
 
             found, asked = ground(

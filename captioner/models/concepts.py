@@ -31,6 +31,7 @@ class Concept:
         also: Other words that name it well enough, for example its kinds and its plural.
         like: A word that the decoder knows and uses alike; "" where it knows ``word`` itself.
         certain: Whether the classes cover all that the word means, so that their absence tells.
+        many: Whether the word is a plural or cannot be counted, and takes "some" for an article.
     """
 
     word: str
@@ -38,6 +39,7 @@ class Concept:
     also: tuple[str, ...] = ()
     like: str = ""
     certain: bool = False
+    many: bool = False
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -56,7 +58,7 @@ class Concept:
             if words[start : start + len(asked)] == asked:
                 words[start : start + len(asked)] = own
                 if start and words[start - 1] in ("a", "an"):
-                    words[start - 1] = "an" if own[0][0] in "aeiou" else "a"
+                    words[start - 1] = "some" if self.many else "an" if own[0][0] in "aeiou" else "a"
                 break
         return words
 
@@ -71,13 +73,15 @@ class GroundingOptions:
         absent: Below this probability a caption may not name a ``certain`` object, 0..1.
         margin: How much of its score the caption may lose for one of the two.
         most: Most objects that are required of one caption.
+        beam_size: Of the search with a constraint, where the usual one is narrower: what it looks for is unlikely.
     """
 
-    required: float = 0.15
-    familiarity: float = 0.15
+    required: float = 0.1
+    familiarity: float = 0.1
     absent: float = 0.05
-    margin: float = 1.0
-    most: int = 2
+    margin: float = 2.0
+    most: int = 1
+    beam_size: int = 8
 
 
 class Concepts:
@@ -99,7 +103,8 @@ class Concepts:
 
     @classmethod
     def from_json(cls, text: str) -> Concepts:
-        """Reads ``concepts.json``: ``{"format": 1, "concepts": [{"word", "classes", "also", "like", "certain"}]}``.
+        """Reads ``concepts.json``: ``{"format": 1, "concepts": [{"word", "classes", "also", "like", "certain",
+        "many"}]}``.
 
         Classes are numbers and ``[first, last]`` ranges; all but the word and the classes may be left out.
 
@@ -136,6 +141,7 @@ def _concept(entry: dict) -> Concept:
         tuple(entry.get("also", ())),
         entry.get("like", ""),
         bool(entry.get("certain", False)),
+        bool(entry.get("many", False)),
     )
     if not classes or min(classes) < 0 or not len(concept.asked) == len(normalize(concept.word)) > 0:
         raise ValueError(f"{concept.word!r} has no classes, or not as many words as {concept.like!r}")
