@@ -141,7 +141,8 @@ def photos_figure(images: Sequence[Any], texts: Sequence[str], *, title: str, co
     rows = max(1, -(-len(photos) // columns))
     wrapped = [textwrap.wrap(printable(text), 34) for text in texts]
     lines = max((len(part) for part in wrapped), default=1)
-    picture = _picture(3.4 * columns, (2.5 + 0.22 * lines) * rows + 0.5)
+    tallest = max((photo.shape[0] / photo.shape[1] for photo in photos), default=1.0)
+    picture = _picture(3.4 * columns, (3.3 * min(tallest, 0.8) + 0.1 + 0.22 * lines) * rows + 0.5)
     picture.of_photos = True
     panels = picture.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
