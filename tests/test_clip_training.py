@@ -13,6 +13,7 @@ import pytest
 from media_makers import write_video
 
 from captioner.errors import CaptionerError, DatasetError
+from captioner.models.clip_head import STREAMS
 from captioner.training.clip_data import Clip, ClipWindows
 from captioner.training.clip_fitting import (
     ClipOptions,
@@ -196,11 +197,7 @@ def test_wrong_options(wrong):
 
 def test_defaults_depend_on_the_region():
     whole, region = ClipOptions(), ClipOptions(region=True, window=1.5)
-    assert whole.streams == ("appearance", "change") and set(region.streams) == {
-        "motion",
-        "grid_change",
-        *whole.streams,
-    }
+    assert whole.streams == STREAMS and set(region.streams) == set(STREAMS) - {"appearance"}
     assert region.interval < whole.interval and region.stride == 1.5 and whole.stride == whole.window
 
 

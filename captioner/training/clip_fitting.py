@@ -38,7 +38,8 @@ class ClipOptions:
 
     Attributes:
         cell: See `captioner.models.clip_head.ClipConfig`.
-        streams: Likewise; None is all of them where regions are looked at, else those that embeddings alone give.
+        streams: Likewise; None is all, without ``appearance`` where regions are looked at: what a place looks like
+            says little of what happens there, and few clips suffice to learn it by heart.
         projection: Likewise.
         units: Likewise.
         region: Whether to look at the region where something moves.
@@ -84,7 +85,7 @@ class ClipOptions:
 
     def __post_init__(self):
         if self.streams is None:
-            object.__setattr__(self, "streams", STREAMS if self.region else ("appearance", "change"))
+            object.__setattr__(self, "streams", STREAMS[1:] if self.region else STREAMS)
         if self.interval is None:
             object.__setattr__(self, "interval", 0.08 if self.region else 0.25)
         if self.stride is None:

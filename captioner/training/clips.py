@@ -59,7 +59,7 @@ class ClipTraining:
     Attributes:
         folder: The model folder.
         scores: From `captioner.evaluation.classification.evaluate_clips`, on clips that no network was trained on.
-        comparison: Rows ``{"network", "motion", "accuracy", "spread", "seeds"}``, empty where none was asked for.
+        comparison: Rows ``{"network", "motion", "accuracy", "spread", "seeds", "folds"}``, empty where none was asked for.
         warnings: Clips that were left out, in sentences.
     """
 
@@ -227,7 +227,7 @@ def compare_networks(
     """The table of the model card: every cell, with and without motion, over the seeds.
 
     Yields:
-        ``{"network", "motion", "accuracy", "spread", "seeds"}``: mean and standard deviation over the seeds of the
+        ``{"network", "motion", "accuracy", "spread", "seeds", "folds"}``: mean and standard deviation over the seeds of the
         accuracy of single networks on clips that they were not trained on.
     """
     for title, cell in COMPARED:
@@ -242,6 +242,7 @@ def compare_networks(
                 "accuracy": float(np.mean(accuracies)),
                 "spread": float(np.std(accuracies)),
                 "seeds": len(accuracies),
+                "folds": options.folds,
             }
 
 
@@ -329,10 +330,11 @@ def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping)
         lines.append(f"| {label} | {found['recall']:.1%} | {precision} | {trained} | {validated} |")
     lines += ["", "![Confusion matrix](confusion.png)", ""]
     if facts["comparison"]:
-        seeds = facts["comparison"][0]["seeds"]
+        seeds, folds = facts["comparison"][0]["seeds"], facts["comparison"][0]["folds"]
+        judged = f"{folds}-fold cross-validation by group" if folds else "the same clips"
         lines += [
             "## Does order matter, does motion?",
-            f"Accuracy of single networks on the same clips, mean ± standard deviation over {seeds} seeds:",
+            f"Accuracy of single networks ({judged}), mean ± standard deviation over {seeds} seeds:",
             "",
             "| network | appearance only | with motion |",
             "| --- | --- | --- |",
