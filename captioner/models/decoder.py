@@ -1,8 +1,8 @@
 """The decoder: a recurrent network with attention over the encoder grid that writes a caption word by word.
 
-One step serves training, search, scoring and export. The recurrent state of a step asks the grid where to look (Luong et
-al. 2015; for captions Lu et al. 2017), with several heads (Vaswani et al. 2017); a gate on what was seen lets words such
-as "of" come from language alone (Xu et al. 2015). The word embedding is also the output matrix (Press & Wolf 2017).
+One step serves training, search, scoring and export. The recurrent state of a step asks the grid where to look (Luong
+et al. 2015; for captions Lu et al. 2017), with several heads (Vaswani et al. 2017); a gate on what was seen lets words
+such as "of" come from language alone (Xu et al. 2015). The word embedding is also the output matrix (Press & Wolf 2017).
 
 As the state does not depend on where the decoder looked before, teacher forcing computes the attention of all steps at
 once; only the recurrence itself goes word by word.
@@ -17,6 +17,7 @@ import keras
 from keras import ops
 
 from captioner.models.recurrent import make_cell
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -67,9 +68,7 @@ class Decoder(keras.Model):
         self.query_projection = dense(c.memory_units, name="query_projection")
         self.context_gate = dense(c.memory_units, activation="sigmoid", name="context_gate")
         self.cell = make_cell(c.cell, c.units, name="cell")
-        self.start_state = [
-            dense(c.units, activation="tanh", name=f"start_{part}") for part in self.cell.state_names
-        ]
+        self.start_state = [dense(c.units, activation="tanh", name=f"start_{part}") for part in self.cell.state_names]
         self.embedding = keras.layers.Embedding(
             c.vocabulary_size, c.embedding_units, embeddings_initializer=keras.initializers.RandomNormal(0.0, 0.05),
             name="embedding",

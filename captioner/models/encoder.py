@@ -158,8 +158,7 @@ def freeze(encoder: keras.Model, blocks: int) -> None:
     for layer in encoder.layers:
         number = layer.name.split("_")[1] if layer.name.startswith("blocks_") else ""
         early = layer.name == "conv_stem" or (number.isdigit() and int(number) < blocks)
-        if early or layer.name.endswith("depthwise_conv"):
-            layer.trainable = False
+        layer.trainable = not early and not layer.name.endswith("depthwise_conv")
 
 
 def _build_lite(config: EncoderConfig) -> keras.Model:
