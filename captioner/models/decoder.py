@@ -2,7 +2,8 @@
 
 One step serves training, search, scoring and export. The recurrent state of a step asks the grid where to look (Luong
 et al. 2015; for captions Lu et al. 2017), with several heads (Vaswani et al. 2017); a gate on what was seen lets words
-such as "of" come from language alone (Xu et al. 2015). The word embedding is also the output matrix (Press & Wolf 2017).
+such as "of" come from language alone (Xu et al. 2015). The word embedding is also the output matrix (Press & Wolf
+2017).
 
 As the state does not depend on where the decoder looked before, teacher forcing computes the attention of all steps at
 once; only the recurrence itself goes word by word.
