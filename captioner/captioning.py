@@ -52,7 +52,7 @@ class ImageCaptioner:
             raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a captioner")
         self.name = saved.name
         self.metadata = saved.metadata
-        self.sha256 = saved.sha256
+        self.encoder_sha256 = saved.encoder_sha256
         self.runtime = runtime
         self.image_size = runtime.image_size
         self.grid_side = math.isqrt(runtime.positions)

@@ -156,11 +156,11 @@ class ClipClassifier:
         self.heads = tuple(ClipHead(network, saved.part(f"member{i}"), str(saved.folder)) for i in range(members))
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
-        if captioner is None or captioner.sha256 != self.encoder_sha256:
+        if captioner is None or captioner.encoder_sha256 != self.encoder_sha256:
             from captioner.captioning import load
 
             captioner = load(encoder_model, runtime=runtime, precision=precision, threads=threads)
-            if captioner.sha256 != self.encoder_sha256:
+            if captioner.encoder_sha256 != self.encoder_sha256:
                 raise ModelLoadError(
                     f"{saved.folder}: was trained on the encoder of another version of {encoder_model!r}; train the "
                     "classifier again, or get the captioner that it belongs to"

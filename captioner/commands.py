@@ -328,7 +328,7 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
         from captioner.training.forecaster import ForecasterTraining, fit_forecaster
 
         fit_forecaster(
-            embeddings, output, encoder={"model": captioner.name, "sha256": captioner.sha256},
+            embeddings, output, encoder={"model": captioner.name, "sha256": captioner.encoder_sha256},
             options=ForecasterTraining(**options), metadata={"interval": interval},
             progress=lambda step, steps, loss: bars.update("training", step, steps, f"loss {loss:.3f}"),
         )  # fmt: skip

@@ -328,7 +328,7 @@ def _classifier(classifier, captioner) -> tuple[Any, bool]:
         from captioner.classifying import ClipClassifier
 
         classifier = ClipClassifier(read_model(classifier), captioner)
-    return classifier, not classifier.region and classifier.encoder_sha256 == captioner.sha256
+    return classifier, not classifier.region and classifier.encoder_sha256 == captioner.encoder_sha256
 
 
 def _forecaster(forecaster, captioner) -> Forecaster | None:
@@ -338,10 +338,11 @@ def _forecaster(forecaster, captioner) -> Forecaster | None:
         if DEFAULT_FORECASTER not in model_names():
             return None
         shipped = Forecaster.from_saved(read_model(DEFAULT_FORECASTER))
-        return shipped if shipped.encoder.get("sha256") == captioner.sha256 else None
+        return shipped if shipped.encoder.get("sha256") == captioner.encoder_sha256 else None
     if isinstance(forecaster, (str, os.PathLike)):
         forecaster = Forecaster.from_saved(read_model(forecaster))
-    if forecaster is not None and forecaster.encoder.get("sha256", captioner.sha256) != captioner.sha256:
+    expected = captioner.encoder_sha256
+    if forecaster is not None and forecaster.encoder.get("sha256", expected) != expected:
         raise ModelLoadError(
             "the forecaster was trained on the embeddings of another encoder than the captioner's; train it again "
             "(`captioner train forecaster`)"

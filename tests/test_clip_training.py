@@ -268,7 +268,7 @@ def test_trained_folder_says_what_it_is(trained, captioner):
     metadata = json.loads((trained.folder / "metadata.json").read_text())
     assert metadata["left_out"] == ["bad.mp4"] and metadata["scores"]["clips"] == metadata["clips"]["val"]
     config = json.loads((trained.folder / "config.json").read_text())
-    assert config["encoder"]["sha256"] == captioner.sha256 and 0 <= config["threshold"] <= 0.5
+    assert config["encoder"]["sha256"] == captioner.encoder_sha256 and 0 <= config["threshold"] <= 0.5
     card = (trained.folder / "README.md").read_text()
     for part in ("# light", "bright, dark", "confusion.png", "captioner train clips --data light"):
         assert part in card

@@ -25,7 +25,7 @@ CHANNELS = 6
 class FakeCaptioner:
     """Encodes a picture as averages of its parts; counts the pictures it sees."""
 
-    name, sha256, image_size = "fake", "abc", SIZE
+    name, encoder_sha256, image_size = "fake", "abc", SIZE
 
     def __init__(self):
         self.encoded = 0

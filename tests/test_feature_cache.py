@@ -13,7 +13,7 @@ from PIL import Image
 
 from captioner.errors import CaptionerError, DatasetError
 from captioner.training import feature_cache
-from captioner.training.feature_cache import FLIPPED, View, cached_features, encode_photos, encoder_key
+from captioner.training.feature_cache import FLIPPED, View, cached_features, encode_photos
 
 SIZE = 8
 COUNT = 11
@@ -249,12 +249,3 @@ def test_in_memory(photos):
     assert "2.png" in features.failures and features.arrays["grid"].dtype == np.float16
     good = [path for path in photos if path.name != "2.png"]
     np.testing.assert_allclose(features.arrays["grid"][features.rows], expected(good), atol=0.1)
-
-
-def test_the_key_of_an_encoder_is_that_of_its_weights():
-    weights = {"a": np.zeros(3, np.float32), "b": np.ones((2, 2), np.float32)}
-    key = encoder_key(weights.items())
-    assert key == encoder_key({name: value.copy() for name, value in weights.items()}.items())
-    weights["b"][1, 1] += 1e-7
-    assert key != encoder_key(weights.items())
-    assert key != encoder_key([("c", weights["a"]), ("b", np.ones((2, 2), np.float32))])

@@ -22,6 +22,7 @@ from captioner.models.saving import (
     named_weights,
     read_model,
     save_model,
+    weights_hash,
 )
 
 WEIGHTS = {
@@ -339,3 +340,21 @@ def test_variables_of_one_name_cannot_be_saved():
     outer = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="one"), inner], name="outer")
     with pytest.raises(ValueError, match="two variables are called one/kernel"):
         named_weights(outer, "net")
+
+
+def test_the_hash_of_an_encoder_is_that_of_its_weights_alone(tmp_path):
+    weights = {"encoder/a": np.zeros(3, np.float32), "encoder/b": np.ones((2, 2), np.float32), "decoder/a": np.zeros(2)}
+
+    def saved(**changes) -> str:
+        folder = save_model(
+            tmp_path / "model", kind="captioner", config={}, weights={**weights, **changes},
+            texts={"tokenizer.json": "{}"}, metadata={}, card="",
+        )  # fmt: skip
+        model = read_model(folder)
+        assert model.encoder_sha256 == weights_hash(model.part("encoder"))
+        return model.encoder_sha256
+
+    first = saved()
+    assert saved(**{"decoder/a": np.ones(2)}) == first
+    assert saved(**{"encoder/a": np.ones(3)}) != first
+    assert weights_hash({"a": weights["encoder/a"], "c": weights["encoder/b"]}) != first

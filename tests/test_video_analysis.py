@@ -37,7 +37,7 @@ class ColourCaptioner:
     """Says which colour its features have; keeps what it was given."""
 
     name = "colours"
-    sha256 = "c0"
+    encoder_sha256 = "c0"
     image_size = 16
 
     def __init__(self):

@@ -62,9 +62,23 @@ class SavedModel:
         """SHA-256 of the weights file."""
         return self.metadata["weights_sha256"]
 
+    @property
+    def encoder_sha256(self) -> str:
+        """Hash of the encoder's weights alone: what was learned from its embeddings outlives a better decoder."""
+        return self.metadata.get("encoder_sha256") or weights_hash(self.part("encoder"))
+
     def part(self, name: str) -> dict[str, np.ndarray]:
         """The weights of one part (``encoder``, ``decoder``), their names without it."""
         return {key.split("/", 1)[1]: value for key, value in self.weights.items() if key.split("/", 1)[0] == name}
+
+
+def weights_hash(weights: Mapping[str, np.ndarray]) -> str:
+    """Hash of named arrays, in the order of their names: 16 hexadecimal digits of SHA-256."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(weights[name]))
+    return digest.hexdigest()[:16]
 
 
 def named_weights(model, part: str) -> dict[str, np.ndarray]:
@@ -156,6 +170,13 @@ def save_model(
         **metadata,
         "parameters": int(sum(value.size for value in packed.values())),
         "weights_sha256": hashlib.sha256(data).hexdigest(),
+        "encoder_sha256": weights_hash(
+            {
+                name.removeprefix("encoder/"): value.astype(np.float32)
+                for name, value in packed.items()
+                if name.startswith("encoder/")
+            }
+        ),
         "texts_sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
     }
     write_atomic(folder / "weights.npz", data)

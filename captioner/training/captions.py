@@ -26,14 +26,14 @@ from captioner.evaluation.ptb import tokenize
 from captioner.models.compiling import compiled
 from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
-from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model
+from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model, weights_hash
 from captioner.models.search import SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
 from captioner.training import imagenet_weights
 from captioner.training.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
 from captioner.training.caption_data import CaptionDataset, read_captions
 from captioner.training.card import captioner_card
-from captioner.training.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos, encoder_key
+from captioner.training.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos
 from captioner.training.loop import CaptionTrainingModel, fit_stage, make_optimizer
 from captioner.training.options import STAGES, CaptionTrainingOptions, StageOptions
 from captioner.training.self_critical import Sampler, SelfCriticalBatches
@@ -160,7 +160,7 @@ class CaptionTraining:
             files,
             [self.data.images[file] for file in files],
             self._encode,
-            key=encoder_key(named_weights(self.encoder, "encoder").items()),
+            key=weights_hash(named_weights(self.encoder, "encoder")),
             image_size=self.encoder.image_size,
             outputs=outputs,
             view=view,

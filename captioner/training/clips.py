@@ -15,7 +15,7 @@ import numpy as np
 
 from captioner.errors import DatasetError
 from captioner.evaluation.classification import evaluate_clips
-from captioner.models.saving import model_names, read_model, save_model
+from captioner.models.saving import save_model
 from captioner.outputs.atomic import write_atomic
 from captioner.results import ClipPrediction
 from captioner.training.clip_data import (
@@ -35,7 +35,6 @@ from captioner.training.clip_fitting import (
     clip_probabilities,
     fit_networks,
 )
-from captioner.training.feature_cache import encoder_key
 
 if TYPE_CHECKING:
     from captioner.captioning import ImageCaptioner
@@ -59,7 +58,7 @@ class ClipTraining:
     Attributes:
         folder: The model folder.
         scores: From `captioner.evaluation.classification.evaluate_clips`, on clips that no network was trained on.
-        comparison: Rows ``{"network", "motion", "accuracy", "spread", "seeds", "folds"}``, empty where none was asked for.
+        comparison: From `compare_networks`, empty where none was asked for.
         warnings: Clips that were left out, in sentences.
     """
 
@@ -111,7 +110,7 @@ def train_clips(
 
         captioner = load()
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
-    key = encoder_identity(captioner)
+    key = captioner.encoder_sha256
     measured, failures = measure(clips, captioner, options, cache or output / "training", key=key, progress=progress)
     dataset, warnings = _without(dataset, failures)
     check_trainable(dataset)
@@ -145,7 +144,7 @@ def train_clips(
         "stride": options.stride,
         "threshold": threshold,
         "temperature": temperature,
-        "encoder": {"model": captioner.name, "sha256": captioner.sha256},
+        "encoder": {"model": captioner.name, "sha256": captioner.encoder_sha256},
     }
     facts = {
         "data": str(Path(data).name),
@@ -198,18 +197,6 @@ def measure(
     )
 
 
-def encoder_identity(captioner: ImageCaptioner) -> str:
-    """Hash of an encoder's weights, where the captioner is a shipped one, else of all its weights.
-
-    Measurements outlive a captioner whose decoder alone is trained further.
-    """
-    if captioner.name in model_names():
-        saved = read_model(captioner.name)
-        if saved.sha256 == captioner.sha256:
-            return encoder_key(sorted(saved.part("encoder").items()))
-    return captioner.sha256
-
-
 def lowest_useful_threshold(shares: np.ndarray, truth: Sequence[int]) -> float:
     """The probability that all but 1 % of the rightly labelled clips reach, at most `HIGHEST_THRESHOLD`."""
     right = shares.argmax(axis=1) == np.asarray(truth)
@@ -227,8 +214,8 @@ def compare_networks(
     """The table of the model card: every cell, with and without motion, over the seeds.
 
     Yields:
-        ``{"network", "motion", "accuracy", "spread", "seeds", "folds"}``: mean and standard deviation over the seeds of the
-        accuracy of single networks on clips that they were not trained on.
+        ``{"network", "motion", "accuracy", "spread", "seeds", "folds"}``: mean and standard deviation over the seeds of
+        the accuracy of single networks on clips that they were not trained on.
     """
     for title, cell in COMPARED:
         for motion in (False, True):

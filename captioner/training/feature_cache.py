@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -80,15 +80,6 @@ class Features:
     failures: dict[str, str]
 
 
-def encoder_key(weights: Iterable[tuple[str, np.ndarray]]) -> str:
-    """Hash of an encoder's weights."""
-    digest = hashlib.sha256()
-    for name, value in weights:
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value))
-    return digest.hexdigest()[:16]
-
-
 def cached_features(
     folder: str | Path,
     files: Sequence[str],
@@ -109,7 +100,7 @@ def cached_features(
         files: Names of the photos.
         paths: Their paths.
         encode: Images (N, S, S, 3) uint8 to a dict of arrays.
-        key: From `encoder_key`.
+        key: Says which encoder it is, for example `captioner.models.saving.weights_hash`.
         image_size: S.
         outputs: Which of the encoder's outputs to keep.
         view: How to look at the photos.
