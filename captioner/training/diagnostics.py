@@ -157,7 +157,7 @@ def saved_decoder(name_or_path: str | os.PathLike):
 
 def _at_zero(total: Callable, cell: RecurrentCell, rows: int, steps: int) -> dict[str, np.ndarray]:
     zeros = [np.zeros((rows, steps, cell.units), np.float32) for _ in cell.state_names]
-    gradients = compiled(lambda *nudges: value_and_gradients(total, nudges)[1])(*zeros)
+    _, gradients = value_and_gradients(total, zeros)
     return {name: ops.convert_to_numpy(g) for name, g in zip(cell.state_names, gradients, strict=True)}
 
 
