@@ -19,7 +19,7 @@ from captioner.evaluation.bootstrap import bootstrap_interval, ratio_of_sums
 from captioner.evaluation.calibration import expected_calibration_error, reliability_bins, risk_coverage
 from captioner.evaluation.ptb import tokenize
 from captioner.media.images import read_image
-from captioner.models.concepts import GroundingOptions
+from captioner.models.concepts import Concepts, GroundingOptions
 from captioner.models.confidence import WordCalibration
 from captioner.models.familiarity import Familiarity
 from captioner.models.runtime import Features
@@ -36,6 +36,7 @@ def calibrate_model(
     data: CaptionDataset | str | os.PathLike,
     *,
     other: CaptionDataset | str | os.PathLike | None = None,
+    concepts: str | os.PathLike | None = None,
     split: str = "dev",
     train_photos: int = 3000,
     threads: int | None = None,
@@ -47,10 +48,10 @@ def calibrate_model(
     `captioner.models.confidence`.
 
     Args:
-        folder: The model; rewritten, with the same weights. A ``concepts.json`` in it is kept, otherwise it gets the
-            one of the default model.
+        folder: The model; rewritten, with the same weights.
         data: The photos that it was trained on.
         other: Photos of other kinds, with captions: the calibration then holds for both. All of its photos are used.
+        concepts: Table of concepts to give to the model; by default its own, or else that of the default model.
         split: The photos of ``data`` to calibrate on; not those of the training.
         train_photos: How many training photos say what is usual, equally spaced.
         threads: Cores to use; None for all.
@@ -67,9 +68,11 @@ def calibrate_model(
     data = data if isinstance(data, CaptionDataset) else read_captions(data)
     saved = read_model(folder)
     texts = dict(saved.texts)
-    if "concepts.json" not in texts:
-        texts["concepts.json"] = (SHIPPED / "flickr8k" / "concepts.json").read_text()
-    card = (folder / "README.md").read_text()
+    if concepts is not None or "concepts.json" not in texts:
+        table = Path(concepts or SHIPPED / "flickr8k" / "concepts.json").read_text(encoding="utf-8")
+        Concepts.from_json(table)
+        texts["concepts.json"] = table
+    card = (folder / "README.md").read_text(encoding="utf-8")
 
     def save(calibration: dict, metadata: dict) -> None:
         config = {**saved.config, "calibration": calibration, "grounding": asdict(GroundingOptions())}
