@@ -290,11 +290,19 @@ def train_clips(
     window: Annotated[
         float | None, typer.Option(help="Seconds that a prediction looks at.", show_default="2.0")
     ] = None,
-    interval: Annotated[float | None, typer.Option(help="Seconds between frames.", show_default="0.2")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the clips.", show_default="60")] = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Seconds between frames.", show_default="0.08 with --region, else 0.25")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the clips.", show_default="30")] = None,
     folds: Annotated[
         int | None, typer.Option(help="Train one network for each part of the clips, on the others.", show_default="0")
     ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Networks trained, each from its own seed, and averaged.", show_default="5")
+    ] = None,
+    region: Annotated[
+        bool, typer.Option("--region", help="Look only at the square in which something moves, and at finer steps.")
+    ] = False,
     val_share: Annotated[float, typer.Option(help="Share that validates where the data names no split.")] = 0.2,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also train the simpler networks, for comparison.")
@@ -303,7 +311,10 @@ def train_clips(
     """Trains a clip classifier on a folder with one folder for each class, or a table (labels.csv)."""
     from captioner import commands
 
-    options = _given(cell=cell, window=window, interval=interval, epochs=epochs, folds=folds)
+    options = _given(
+        cell=cell, window=window, interval=interval, epochs=epochs, folds=folds, region=region,
+        seeds=None if seeds is None else tuple(range(seeds)),
+    )  # fmt: skip
     return commands.train_clips(data, output, model, options, val_share=val_share, compare=compare)
 
 

@@ -39,7 +39,11 @@ def test_defaults_of_the_other_trainings():
     from captioner.training.clips import ClipOptions
     from captioner.training.forecaster import ForecasterTraining
 
-    assert_shown(parameters("clips"), ClipOptions(), ["window", "interval", "epochs", "folds"])
+    shown = parameters("clips")
+    assert_shown(shown, ClipOptions(), ["window", "epochs", "folds"])
+    assert shown["seeds"].show_default == str(len(ClipOptions().seeds)) and shown["region"].default is False
+    defaults = f"{ClipOptions(region=True).interval:g} with --region, else {ClipOptions().interval:g}"
+    assert shown["interval"].default is None and shown["interval"].show_default == defaults
     assert_shown(parameters("forecaster"), ForecasterTraining(), ["steps"])
 
 

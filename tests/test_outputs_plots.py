@@ -14,7 +14,7 @@ from captioner.errors import ImageReadError
 from captioner.outputs import plots
 from captioner.results import Caption, NoveltyPoint, Segment, VideoAnalysis, Window, Word
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 
 def one_cell(row, column, size=9):

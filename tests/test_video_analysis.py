@@ -451,7 +451,7 @@ def test_with_a_real_model(tmp_path, colours):
 
     from captioner.captioning import load
 
-    captioner = load(make_captioner(tmp_path / "tiny"))
+    captioner = load(make_captioner(tmp_path / "tiny"), precision="f32")
     watching = VideoAnalyzer(captioner, None, forecaster=None, interval=0.5)
     first = watching.analyze(colours)
     assert first.model == "tiny" and len(first.segments) >= 1
