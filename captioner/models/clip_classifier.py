@@ -122,5 +122,9 @@ class ClipNetwork(keras.Model):
     def numpy_weights(self) -> dict[str, np.ndarray]:
         """``layer/variable`` to array, as `captioner.models.clip_head.ClipHead` takes them."""
         layers = {layer.name: layer for layer in [*self.streams, self.cell, self.attention, self.output_layer] if layer}
-        weights = {f"{name}/{v.name}": np.array(v) for name, layer in layers.items() for v in layer.weights}
+        weights = {
+            f"{name}/{v.name}": np.array(ops.convert_to_numpy(v))
+            for name, layer in layers.items()
+            for v in layer.weights
+        }
         return {name: weights[name] for name in weight_shapes(self.config)}
