@@ -197,7 +197,7 @@ def test_wrong_options(wrong):
 
 def test_defaults_depend_on_the_region():
     whole, region = ClipOptions(), ClipOptions(region=True, window=1.5)
-    assert whole.streams == STREAMS and set(region.streams) == set(STREAMS) - {"appearance"}
+    assert whole.streams == ("appearance", "change") and set(region.streams) == set(STREAMS) - {"appearance"}
     assert region.interval < whole.interval and region.stride == 1.5 and whole.stride == whole.window
 
 

@@ -38,8 +38,9 @@ class ClipOptions:
 
     Attributes:
         cell: See `captioner.models.clip_head.ClipConfig`.
-        streams: Likewise; None is all, without ``appearance`` where regions are looked at: what a place looks like
-            says little of what happens there, and few clips suffice to learn it by heart.
+        streams: Likewise; None is ``appearance`` and ``change``, which cost nothing beside the embeddings, or all but
+            ``appearance`` where regions are looked at: what a place looks like says little of what happens there, and
+            few clips suffice to learn it by heart.
         projection: Likewise.
         units: Likewise.
         region: Whether to look at the region where something moves.
@@ -85,7 +86,7 @@ class ClipOptions:
 
     def __post_init__(self):
         if self.streams is None:
-            object.__setattr__(self, "streams", STREAMS[1:] if self.region else STREAMS)
+            object.__setattr__(self, "streams", STREAMS[1:] if self.region else STREAMS[:2])
         if self.interval is None:
             object.__setattr__(self, "interval", 0.08 if self.region else 0.25)
         if self.stride is None:
