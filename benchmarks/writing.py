@@ -13,7 +13,8 @@ from benchmarks.measuring import Table
 _HEAD = """# What it costs
 
 Written by `python -m benchmarks`; every section says when and on what it was measured. Figures within a table were
-taken in turns in the same process, so their ratios mean more than their sizes.
+taken in turns in the same process, so their ratios mean more than their sizes. Where the load before the start is not
+near 0, other programs were at work on the same cores and took their share of every figure.
 """
 
 
