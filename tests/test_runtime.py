@@ -273,3 +273,19 @@ sys.exit(f"imported: {{found}}" if found else 0)
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_shipped_model_says_the_same_on_both_runtimes():
+    import captioner
+
+    data = pytest.importorskip("skimage.data")
+    photographs = [getattr(data, name)() for name in ("chelsea", "coffee", "astronaut", "rocket")]
+    photographs += [photo[40:260, 60:] for photo in photographs] + [photo[:, ::-1] for photo in photographs]
+    if "flickr8k" not in captioner.list_models():
+        pytest.skip("this checkout has no shipped model")
+    expected, exact, rough = (
+        [caption.text for caption in captioner.load(runtime=runtime, precision=precision).caption(photographs)]
+        for runtime, precision in (("keras", "f32"), ("openvino", "f32"), ("openvino", "bf16"))
+    )
+    assert exact == expected
+    assert sum(a == b for a, b in zip(rough, expected, strict=True)) >= 8  # of 12; 93 % of the dev photos
