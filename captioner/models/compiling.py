@@ -16,7 +16,8 @@ def compiled(function: Callable) -> Callable:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, reduce_retracing=True)
+        # Without autograph: nothing here depends on the values of tensors, and reading the source again takes time.
+        return tf.function(function, autograph=False, reduce_retracing=True)
     if keras.backend.backend() == "jax":
         import jax
 
