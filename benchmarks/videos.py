@@ -10,6 +10,8 @@ import captioner
 from benchmarks.material import video
 from benchmarks.measuring import Setup, Table, in_new_process, rates
 
+MINUTES = (1, 5, 20, 60)
+
 _ONE = """
 import sys, time, captioner
 analyzer = captioner.VideoAnalyzer(sys.argv[1] or None)
@@ -59,7 +61,7 @@ def _decode(path: str) -> int:
 
 def _growth(setup: Setup) -> Table:
     rows = []
-    for minutes in (1, 5, 20, 60):
+    for minutes in MINUTES:
         minutes = minutes / 20 if setup.quick else minutes
         path = video(setup.folder, minutes * 60)
         start = time.perf_counter()
