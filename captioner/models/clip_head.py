@@ -13,6 +13,7 @@ import numpy as np
 
 from captioner.errors import ModelLoadError
 from captioner.models.motion import MOTION_SIZE
+from captioner.models.saving import checked_arrays
 
 CELLS = ("gru", "lstm", "simple_rnn")
 BASELINES = ("mean", "single_frame")
@@ -148,17 +149,7 @@ class ClipHead:
 
     def __init__(self, config: ClipConfig, weights: Mapping[str, np.ndarray], where: str = "clip network"):
         self.config = config
-        self.weights = {name: np.asarray(value, np.float32) for name, value in weights.items()}
-        shapes = weight_shapes(config)
-        for name in sorted({*shapes, *self.weights}):
-            if name not in self.weights:
-                raise ModelLoadError(f"{where}: weights.npz lacks {name}; the folder is incomplete, get it again")
-            if name not in shapes:
-                raise ModelLoadError(f"{where}: weights.npz holds {name}, which config.json does not ask for")
-            if self.weights[name].shape != shapes[name]:
-                raise ModelLoadError(
-                    f"{where}: {name} has shape {self.weights[name].shape}, config.json asks for {shapes[name]}"
-                )
+        self.weights = checked_arrays(weights, weight_shapes(config), where, "which config.json does not ask for")
 
     def __call__(self, inputs: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, classes) and attention over the frames (N, T), for inputs and mask from `pad`."""

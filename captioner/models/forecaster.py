@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captioner.errors import ModelLoadError
+from captioner.models.saving import checked_arrays
 from captioner.results import NoveltyPoint
 
 if TYPE_CHECKING:
@@ -86,17 +87,7 @@ class Forecaster:
     ):
         self.config = config
         self.encoder = dict(encoder or {})
-        self.weights = {name: np.asarray(value, np.float32) for name, value in weights.items()}
-        shapes = weight_shapes(config)
-        for name in sorted({*shapes, *self.weights}):
-            if name not in self.weights:
-                raise ModelLoadError(f"{where}: weights.npz lacks {name}; the folder is incomplete, get it again")
-            if name not in shapes:
-                raise ModelLoadError(f"{where}: weights.npz holds {name}, which a forecaster does not have")
-            if self.weights[name].shape != shapes[name]:
-                raise ModelLoadError(
-                    f"{where}: {name} has shape {self.weights[name].shape}, config.json asks for {shapes[name]}"
-                )
+        self.weights = checked_arrays(weights, weight_shapes(config), where, "which a forecaster does not have")
 
     @classmethod
     def from_saved(cls, saved: SavedModel) -> Forecaster:

@@ -95,6 +95,31 @@ def named_weights(model, part: str) -> dict[str, np.ndarray]:
     return weights
 
 
+def checked_arrays(
+    weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], where: str, foreign: str
+) -> dict[str, np.ndarray]:
+    """The arrays of a network that NumPy runs, as float32; they must be those that it has, in name and shape.
+
+    Args:
+        weights: ``layer/variable`` to array, from `SavedModel.part`.
+        shapes: ``layer/variable`` to the shape that the network needs.
+        where: The folder, for error messages.
+        foreign: What is said of an array that the network does not have.
+
+    Raises:
+        ModelLoadError: An array is missing, left over or of another shape.
+    """
+    arrays = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+    for name in sorted({*shapes, *arrays}):
+        if name not in arrays:
+            raise ModelLoadError(f"{where}: weights.npz lacks {name}; the folder is incomplete, get it again")
+        if name not in shapes:
+            raise ModelLoadError(f"{where}: weights.npz holds {name}, {foreign}")
+        if arrays[name].shape != shapes[name]:
+            raise ModelLoadError(f"{where}: {name} has shape {arrays[name].shape}, config.json asks for {shapes[name]}")
+    return arrays
+
+
 def load_weights(model, weights: Mapping[str, np.ndarray], where: str) -> None:
     """Copies arrays into a Keras model; every one on either side must have its counterpart.
 
