@@ -253,7 +253,9 @@ Cell = Annotated[str | None, typer.Option(help="Recurrent cell: lstm, gru or sim
 def train_captions(
     data: TrainData,
     output: TrainOutput,
-    stages: Annotated[str, typer.Option(help="Comma-separated.")] = "decoder,finetune,self_critical",
+    stages: Annotated[
+        str, typer.Option(help="Comma-separated.")
+    ] = "decoder,finetune,self_critical,self_critical_finetune",
     encoder: Annotated[
         str | None, typer.Option(help="lite0, lite1, lite2, or a keras.applications model.", show_default="lite2")
     ] = None,
@@ -265,6 +267,7 @@ def train_captions(
     decoder_epochs: Annotated[int | None, typer.Option(help="Passes of the first stage.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Passes of the second.")] = None,
     self_critical_epochs: Annotated[int | None, typer.Option(help="Passes of the third.")] = None,
+    self_critical_finetune_epochs: Annotated[int | None, typer.Option(help="Passes of the fourth.")] = None,
     precision: Annotated[str | None, typer.Option(help="bf16 or f32.", show_default="bf16")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None,
 ) -> int:
@@ -274,7 +277,11 @@ def train_captions(
     return commands.train_captions(
         data, output, stages,
         _given(encoder=encoder, image_size=image_size, cell=cell, min_count=min_count, precision=precision),
-        _given(decoder=decoder_epochs, finetune=finetune_epochs, self_critical=self_critical_epochs), seed,
+        _given(
+            decoder=decoder_epochs, finetune=finetune_epochs, self_critical=self_critical_epochs,
+            self_critical_finetune=self_critical_finetune_epochs,
+        ),
+        seed,
     )  # fmt: skip
 
 

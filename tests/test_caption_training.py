@@ -37,6 +37,9 @@ OPTIONS = CaptionTrainingOptions(
         epochs=2, batch_size=8, captions=2, learning_rate=2e-3, encoder_rate=0.25, class_weight=0.1, average=0.5
     ),
     self_critical=StageOptions(epochs=3, batch_size=8, captions=2, learning_rate=1e-3, average=0.5),
+    self_critical_finetune=StageOptions(
+        epochs=2, batch_size=8, captions=1, learning_rate=1e-3, encoder_rate=0.5, average=0.5, common_weight=0.5
+    ),
     search=SearchOptions(max_length=7),
 )
 
@@ -106,8 +109,10 @@ def test_frozen_weights_stay_and_others_learn(run):
     assert not [name for name in changed if name.startswith(("conv_stem", "blocks_0_", "blocks_3_"))]
     assert not [name for name in changed if "depthwise" in name or "moving" in name]
     assert {"conv_head/kernel", "blocks_15_project_conv/kernel", "blocks_4_expand_conv/gamma"} <= changed
-    final = read_model(run[1] / "self_critical").part("encoder")
-    assert all(np.array_equal(final[name], after[name]) for name in after)
+    third, final = (read_model(run[1] / stage).part("encoder") for stage in STAGES[2:])
+    assert all(np.array_equal(third[name], after[name]) for name in after)
+    assert {name for name in final if not np.array_equal(final[name], third[name])} <= changed
+    assert not np.array_equal(final["conv_head/kernel"], third["conv_head/kernel"])
 
 
 def test_a_stopped_training_goes_on_as_if_nothing_had_happened(run, photos, tmp_path):
@@ -123,7 +128,7 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(run, photos, tmp_
     for stage in STAGES:
         for one, other in zip(records[stage]["rows"], resumed[stage]["rows"], strict=True):
             assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, rel=1e-4)
-    expected, found = (read_model(folder / "self_critical").weights for folder in (whole, output))
+    expected, found = (read_model(folder / STAGES[-1]).weights for folder in (whole, output))
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=2e-3, err_msg=name)
 

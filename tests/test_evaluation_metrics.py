@@ -77,8 +77,8 @@ class TestAgainstCocoCaption:
         assert images.max() > 1  # the example is not trivial
 
 
-def plain_cider_d(references, candidate, corpus):
-    """CIDEr-D of one candidate, written from the definition, without any cache."""
+def plain_cider_d(references, candidate, corpus, clipped=True):
+    """CIDEr-D of one candidate, written from the definition, without any cache; not clipped it is CIDEr."""
 
     def counts(tokens, n):
         return Counter(tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1))
@@ -98,8 +98,11 @@ def plain_cider_d(references, candidate, corpus):
             lengths = math.sqrt(sum(w * w for w in own.values())) * math.sqrt(sum(w * w for w in other.values()))
             if lengths:
                 difference = max(0, len(candidate) - 1) - max(0, len(reference) - 1)
-                product = sum(min(w, other.get(ngram, 0.0)) * other.get(ngram, 0.0) for ngram, w in own.items())
-                total += product / lengths * math.exp(-(difference**2) / 72)
+                product = sum(
+                    (min(w, other.get(ngram, 0.0)) if clipped else w) * other.get(ngram, 0.0)
+                    for ngram, w in own.items()
+                )
+                total += product / lengths * (math.exp(-(difference**2) / 72) if clipped else 1.0)
     return 10 * total / 4 / len(references)
 
 
@@ -145,6 +148,17 @@ class TestCiderD:
 
     def test_single_image_scores_zero_even_for_its_own_caption(self):
         assert cider_d({1: [["a", "dog"]]}, {1: ["a", "dog"]})[0] == 0
+
+    def test_commonness_is_the_mean_cider_with_every_image(self):
+        references, candidates = random_captions(15, 4, seed=5)
+        captions = [*candidates.values(), words("unseen words alone"), []]
+        expected = [
+            np.mean([plain_cider_d(every, caption, references, clipped=False) for every in references.values()])
+            for caption in captions
+        ]
+        found = CiderD(references).commonness(captions)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        assert found.dtype == np.float64 and found[0] > 0 and found[-1] == 0
 
     def test_bad_arguments(self):
         with pytest.raises(ValueError, match="at least one image"):

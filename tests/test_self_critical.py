@@ -9,7 +9,7 @@ import pytest
 from captioner.evaluation.coco_metrics import CiderD
 from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.tokenizer import Tokenizer
-from captioner.training.batches import TokenTable
+from captioner.training.batches import CachedBatches, TokenTable
 from captioner.training.loop import CaptionTrainingModel, make_optimizer
 from captioner.training.options import StageOptions
 from captioner.training.self_critical import Sampler, SelfCriticalBatches, advantages
@@ -33,20 +33,19 @@ def make_decoder(dropout=0.0):
     return Decoder(config, name="decoder")
 
 
-def make_batches(sampler, mix=1.0, samples=None, **options):
+def make_batches(sampler, mix=1.0, common_weight=0.0, **options):
     tokenizer = Tokenizer(WORDS)
     # every photo is a grid of its own: one channel is lit
     grids = np.repeat(np.eye(4, dtype=np.float16)[:, None], 3, axis=1)
     lookup = {file: row for row, file in enumerate(CAPTIONS)}
-    return SelfCriticalBatches(
+    batches = CachedBatches(
         list(CAPTIONS),
         [(lookup, grids)],
         TokenTable.build(CAPTIONS, tokenizer, LENGTH),
-        references=CAPTIONS,
-        tokenizer=tokenizer,
-        sampler=sampler,
-        mix=mix,
         **{"batch_size": 4, "captions": 2, "label_smoothing": 0.1, "seed": 0, **options},
+    )
+    return SelfCriticalBatches(
+        batches, references=CAPTIONS, tokenizer=tokenizer, sampler=sampler, mix=mix, common_weight=common_weight
     )
 
 
@@ -103,11 +102,32 @@ def test_unknown_words_of_references_are_words_of_their_own():
     np.testing.assert_allclose([zebra, cat], expected, rtol=1e-6)
 
 
+def test_what_suits_every_photo_earns_less():
+    rows = sampled("a dog runs here .", "a a a a .")
+    plain = make_batches(None).rewards(["1"], rows)
+    less = make_batches(None, common_weight=0.5).rewards(["1"], rows)
+    common = CiderD({file: [[*text.split(), "END"] for text in texts] for file, texts in CAPTIONS.items()}).commonness(
+        [["a", "dog", "runs", "here", "END"], ["a", "a", "a", "a", "END"]]
+    )
+    np.testing.assert_allclose(less[0], plain[0] - 0.5 * common, rtol=1e-6)
+    assert (common > 0).any()
+
+
+def references_alone(batches):
+    """The cross-entropy part of a batch of the first photo."""
+    _, x, y = next(batches.batches.named(0))
+    return {name: array[:1] for name, array in x.items()}, {name: array[:1] for name, array in y.items()}
+
+
 def test_a_batch_joins_samples_and_references():
     batches = make_batches(None, mix=0.75)
     rows = sampled("a dog runs .", "a cat", ".")
     rewards = np.array([[4.0, 1.0, 1.0]], np.float32)
-    x, y = batches.batch(["1"], np.zeros((1, 3, 4), np.float16), rows, rewards, np.random.default_rng(0))
+    before, targets = references_alone(batches)
+    targets["weights"] = targets["weights"] / targets["weights"].sum()
+    x, y = batches.join(before, targets, rows, rewards)
+    np.testing.assert_array_equal(x["grid"], before["grid"])
+    np.testing.assert_array_equal(x["tokens"][:, 3:], before["tokens"])
     assert x["tokens"].shape == y["targets"].shape == y["weights"].shape == (1, 3 + 2, LENGTH + 1)
     np.testing.assert_array_equal(y["targets"][:, :3], rows)
     np.testing.assert_array_equal(x["tokens"][0, :3, 0], START)
@@ -173,6 +193,20 @@ def test_the_seed_decides(sampler):
     assert (first[0] != first[1]).any()  # photos draw on their own
 
 
+def test_photos_are_encoded_with_the_weights_of_the_moment():
+    decoder = make_decoder()
+    images = keras.Input((2, 2, 3))
+    scale = keras.layers.Dense(4, name="scale")
+    encoder = keras.Model(images, {"grid": scale(images)})
+    from_photos = Sampler(decoder, Tokenizer(WORDS), samples=4, max_length=LENGTH, encoder=encoder)
+    from_grids = Sampler(decoder, Tokenizer(WORDS), samples=4, max_length=LENGTH)
+    photos = np.random.default_rng(0).normal(size=(2, 2, 2, 3)).astype(np.float32)
+    for factor in (1.0, 50.0):
+        scale.kernel.assign(factor * np.random.default_rng(1).normal(size=(3, 4)))
+        grids = np.asarray(encoder(photos)["grid"]).reshape(2, 4, 4)
+        np.testing.assert_array_equal(from_photos(photos, seed=3), from_grids(grids, seed=3))
+
+
 # ---------------------------------------------------------------- the gradient, and what it does
 
 
@@ -184,7 +218,7 @@ def test_the_gradient_is_minus_the_advantage_times_that_of_the_log_probability()
     batches = make_batches(None, mix=1.0)
     rows = sampled("a dog runs .", "a cat", ".")
     rewards = np.array([[4.0, 1.0, 1.0]], np.float32)
-    _, y = batches.batch(["1"], np.zeros((1, 3, 4), np.float16), rows, rewards, np.random.default_rng(0))
+    _, y = batches.join(*references_alone(batches), rows, rewards)
     y.pop("logs")
     logits = np.random.default_rng(3).normal(size=(1, 5, LENGTH + 1, len(WORDS) + 4)).astype(np.float32)
     model = CaptionTrainingModel(make_decoder(), None, StageOptions(epochs=1))

@@ -170,6 +170,7 @@ class CiderD:
         self._rarest = math.log(len(corpus))
         self._idf = [self._rarest - math.log(count) for count in frequencies.values()]
         self._images = {key: self._analyse(key, captions) for key, captions in references.items()}
+        self._mean_worth: dict[int, float] | None = None
 
     def score(self, keys: Iterable[Hashable], candidates: Iterable[Tokens]) -> np.ndarray:
         """Scores candidates, any number an image and in any order.
@@ -185,6 +186,36 @@ class CiderD:
             KeyError: There are no references for a key.
         """
         return np.array([self._score(*pair) for pair in zip(keys, candidates, strict=True)], np.float64)
+
+    def commonness(self, candidates: Iterable[Tokens]) -> np.ndarray:
+        """How well candidates would do for an image drawn at random: high for captions that suit everything.
+
+        The mean CIDEr (cosines of the tf-idf vectors, without CIDEr-D's clipping and its penalty on length, so that the
+        mean over all images is one product) with the references of all images.
+
+        Args:
+            candidates: Tokens of every candidate.
+
+        Returns:
+            float64 (candidates,), 0..10.
+        """
+        if self._mean_worth is None:
+            self._mean_worth = {}
+            for bigrams, matches in self._images.values():
+                share = 1 / (len(bigrams) * len(self._images))
+                for number, found in matches.items():
+                    worth = share * sum(worth for _, _, worth in found)
+                    self._mean_worth[number] = self._mean_worth.get(number, 0.0) + worth
+        scores = []
+        for candidate in candidates:
+            counts = Counter(_ngrams(candidate))
+            norms = self._norms(counts)
+            total = 0.0
+            for ngram, count in counts.items():
+                worth = self._mean_worth.get(self._number.get(ngram), 0.0)
+                total += count * worth / norms[len(ngram) - 1] if worth else 0.0
+            scores.append(10 * total / MAX_N)
+        return np.array(scores, np.float64)
 
     def _analyse(self, key: Hashable, captions: Sequence[Tokens]) -> tuple[list[int], dict[int, tuple]]:
         """Bigrams of every reference, and by n-gram what a match with each reference that holds it is worth."""

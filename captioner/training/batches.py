@@ -123,10 +123,22 @@ class CachedBatches:
             rows.append(array[lookup[file]])
         return np.stack(rows)
 
-    def _produce(self, epoch: int):
+    def named(self, epoch: int) -> Iterator[tuple[list[str], dict, dict]]:
+        """Batches of an epoch as (files, x, y)."""
         for files, rng in self.shuffled(epoch):
             tokens, y = self.table.targets(self.table.draw(files, self.captions, rng), self.label_smoothing)
-            yield {"grid": self.grid(files, rng), "tokens": tokens}, y
+            yield files, {**self.inputs(files, rng), "tokens": tokens}, {**y, **self.known(files)}
+
+    def inputs(self, files: Sequence[str], rng: np.random.Generator) -> dict:
+        """What the model sees of these photos."""
+        return {"grid": self.grid(files, rng)}
+
+    def known(self, files: Sequence[str]) -> dict:
+        """What is known of these photos besides their captions."""
+        return {}
+
+    def _produce(self, epoch: int):
+        return ((x, y) for _, x, y in self.named(epoch))
 
 
 class PhotoBatches(CachedBatches):
@@ -149,16 +161,19 @@ class PhotoBatches(CachedBatches):
         self.class_scores = class_scores
         self.augment = augment
 
-    def _produce(self, epoch: int):
-        for files, rng in self.shuffled(epoch):
-            tokens, y = self.table.targets(self.table.draw(files, self.captions, rng), self.label_smoothing)
-            if self.class_scores is not None:
-                y["class_scores"] = np.stack([self.class_scores[file] for file in files]).astype(np.float32)
-            images = [
-                self.augment(read_image(self.paths[file], size=self.image_size), rng, file not in self.table.sided)
-                for file in files
-            ]
-            yield {"images": np.stack(images), "tokens": tokens}, y
+    def inputs(self, files, rng):
+        """Images (files, S, S, 3) uint8, each changed anew."""
+        images = [
+            self.augment(read_image(self.paths[file], size=self.image_size), rng, file not in self.table.sided)
+            for file in files
+        ]
+        return {"images": np.stack(images)}
+
+    def known(self, files):
+        """``class_scores`` (files, 1000) float32, where they were given."""
+        if self.class_scores is None:
+            return {}
+        return {"class_scores": np.stack([self.class_scores[file] for file in files]).astype(np.float32)}
 
 
 def augment_photo(image: np.ndarray, rng: np.random.Generator, flip_allowed: bool) -> np.ndarray:

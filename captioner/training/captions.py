@@ -1,4 +1,5 @@
-"""Training a captioner in three stages: the decoder on cached grids, encoder and decoder together, self-critical.
+"""Training a captioner in four stages: the decoder on cached grids, encoder and decoder together, then both again
+self-critically.
 
 Each stage starts from the best weights of the one before, keeps its own checkpoint and log, and can be stopped and
 started again at any time. The best weights on the dev photos, by CIDEr-D, become the saved model.
@@ -119,7 +120,7 @@ class CaptionTraining:
         """Runs stages in order, each from the best weights of the one before.
 
         Args:
-            stages: Some of ``decoder``, ``finetune``, ``self_critical``.
+            stages: Some of `captioner.training.options.STAGES`.
 
         Returns:
             Stage name to the record of `captioner.training.loop.fit_stage`.
@@ -210,36 +211,48 @@ class CaptionTraining:
         return self._fit("decoder", None, batches, self.features(self.dev_files))
 
     def _run_finetune(self) -> dict:
+        return self._fit("finetune", self.encoder, self._photo_batches("finetune"), None)
+
+    def _run_self_critical(self) -> dict:
+        self.encoder.trainable = False
+        train = [self.features(self.train_files, view) for view in SELF_CRITICAL_VIEWS]
+        batches = CachedBatches(
+            train[0].files, [_lookup(f) for f in train], self.table, **self._batching("self_critical")
+        )
+        batches = self._self_critical("self_critical", batches, None)
+        return self._fit("self_critical", None, batches, self.features(self.dev_files))
+
+    def _run_self_critical_finetune(self) -> dict:
+        stage = "self_critical_finetune"
+        batches = self._self_critical(stage, self._photo_batches(stage), self.encoder)
+        return self._fit(stage, self.encoder, batches, None)
+
+    def _photo_batches(self, stage: str) -> PhotoBatches:
+        """Photos for a stage that trains the encoder, whose deep half is set free to learn."""
         scores = self.features(self.train_files, outputs=("class_scores",))
         self._warn(scores)
         lookup, array = _lookup(scores, "class_scores")
         freeze(self.encoder, self.options.frozen_blocks)
-        batches = PhotoBatches(
+        return PhotoBatches(
             scores.files,
             self.data.images,
             self.table,
             image_size=self.encoder.image_size,
             class_scores={file: array[row] for file, row in lookup.items()},
             augment=augment_photo,
-            **self._batching("finetune"),
+            **self._batching(stage),
         )
-        return self._fit("finetune", self.encoder, batches, None)
 
-    def _run_self_critical(self) -> dict:
-        self.encoder.trainable = False
-        train = [self.features(self.train_files, view) for view in SELF_CRITICAL_VIEWS]
-        sampler = Sampler(self.decoder, self.tokenizer, self.options.samples, self.options.max_length)
-        batches = SelfCriticalBatches(
-            train[0].files,
-            [_lookup(f) for f in train],
-            self.table,
+    def _self_critical(self, stage: str, batches: CachedBatches, encoder) -> SelfCriticalBatches:
+        options: StageOptions = getattr(self.options, stage)
+        return SelfCriticalBatches(
+            batches,
             references=self.data.captions,
             tokenizer=self.tokenizer,
-            sampler=sampler,
+            sampler=Sampler(self.decoder, self.tokenizer, self.options.samples, self.options.max_length, encoder),
             mix=self.options.mix,
-            **self._batching("self_critical"),
+            common_weight=options.common_weight,
         )
-        return self._fit("self_critical", None, batches, self.features(self.dev_files))
 
     def _fit(self, stage: str, encoder, batches, dev: Features | None) -> dict:
         options: StageOptions = getattr(self.options, stage)

@@ -8,6 +8,7 @@ _STAGES = {
     "decoder": "decoder on the frozen encoder, cross-entropy",
     "finetune": "encoder and decoder together, cross-entropy",
     "self_critical": "self-critical sequence training of the decoder",
+    "self_critical_finetune": "self-critical sequence training of encoder and decoder",
 }
 
 

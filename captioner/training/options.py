@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from captioner.errors import CaptionerError
 from captioner.models.search import SearchOptions
 
-STAGES = ("decoder", "finetune", "self_critical")
+STAGES = ("decoder", "finetune", "self_critical", "self_critical_finetune")
 PRECISIONS = ("bf16", "f32")
 CELLS = ("lstm", "gru", "simple_rnn")
 _DECODER_SIZES = ("units", "embedding_units", "memory_units", "heads")
@@ -32,6 +32,8 @@ class StageOptions:
         class_weight: Weight of staying with ImageNet's class scores while the encoder changes.
         average: Momentum of the moving average of the weights that is evaluated and saved.
         patience: Epochs without a better dev CIDEr-D after which the stage ends.
+        common_weight: Self-critical stages: how much of what a caption would earn on a photo drawn at random is taken
+            off its reward.
         seed: Of everything random.
 
     Raises:
@@ -52,12 +54,13 @@ class StageOptions:
     class_weight: float = 0.0
     average: float = 0.995
     patience: int = 4
+    common_weight: float = 0.0
     seed: int = 0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "captions", "patience"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("encoder_rate", "weight_decay", "attention_weight", "class_weight", "seed"):
+        for name in ("encoder_rate", "weight_decay", "attention_weight", "class_weight", "common_weight", "seed"):
             _check(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "clip_norm"):
             _check(self, name, getattr(self, name) > 0, "above 0")
@@ -87,6 +90,7 @@ class CaptionTrainingOptions:
         decoder: Settings of the first stage.
         finetune: Settings of the second.
         self_critical: Settings of the third.
+        self_critical_finetune: Settings of the fourth.
         search: How dev captions are searched.
 
     Raises:
@@ -119,6 +123,12 @@ class CaptionTrainingOptions:
             epochs=24, batch_size=48, captions=2, learning_rate=3e-4, label_smoothing=0.0, patience=24
         )
     )
+    self_critical_finetune: StageOptions = field(
+        default_factory=lambda: StageOptions(
+            epochs=24, batch_size=24, captions=1, learning_rate=2.5e-4, encoder_rate=0.25, label_smoothing=0.0,
+            class_weight=0.1, average=0.998, patience=24, common_weight=2.0,
+        )
+    )  # fmt: skip
     search: SearchOptions = field(default_factory=SearchOptions)
 
     def __post_init__(self):

@@ -4,10 +4,15 @@ The reward is CIDEr-D (Rennie et al. 2017); the baseline of a sample is the mean
 photo (Luo 2020, "A better variant of self-critical sequence training"). The end token belongs to the sampled and to
 the reference captions, or the model learns to leave captions unfinished. Each batch also holds reference captions with
 their cross-entropy weights, which keeps endings and variety.
+
+CIDEr-D alone favours captions that suit many photos. What a caption would earn on a photo drawn at random can be taken
+off its reward, so that words which tell photos apart pay (in the spirit of Wang et al. 2020, "Compare and reweight",
+and Luo et al. 2018, "Discriminability objective").
 """
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 from keras import ops, random
 
@@ -15,7 +20,7 @@ from captioner.evaluation.coco_metrics import CiderD
 from captioner.models.compiling import compiled
 from captioner.models.decoder import Decoder
 from captioner.models.tokenizer import Tokenizer, normalize
-from captioner.training.batches import CachedBatches, Epoch
+from captioner.training.batches import CachedBatches, Epoch, prefetch
 
 
 class Sampler:
@@ -26,10 +31,19 @@ class Sampler:
         tokenizer: Gives the special tokens.
         samples: Captions a photo.
         max_length: Most words.
+        encoder: Encodes photos with its current weights; without it the sampler is given grids.
     """
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, samples: int, max_length: int):
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        samples: int,
+        max_length: int,
+        encoder: keras.Model | None = None,
+    ):
         self.decoder = decoder
+        self.encoder = encoder
         self.samples = samples
         self.max_length = max_length
         self._start, self._end, self._pad = tokenizer.start, tokenizer.end, tokenizer.pad
@@ -39,20 +53,21 @@ class Sampler:
         self._noise = random.SeedGenerator(0)
         self._sample = compiled(self._draw)
 
-    def __call__(self, grid: np.ndarray, seed: int) -> np.ndarray:
+    def __call__(self, seen: np.ndarray, seed: int) -> np.ndarray:
         """Samples captions.
 
         Args:
-            grid: Encoder grid (photos, positions, C).
+            seen: Encoder grid (photos, positions, C), or the photos (photos, S, S, 3) where there is an encoder.
             seed: The same seed gives the same captions.
 
         Returns:
             int32 (photos, samples, max_length + 1): words, end, padding.
         """
         self._noise.state.assign(np.array([seed % 2**31, 0], "uint32"))
-        return np.asarray(self._sample(grid)).reshape(len(grid), self.samples, -1)
+        return np.asarray(self._sample(seen)).reshape(len(seen), self.samples, -1)
 
-    def _draw(self, grid):
+    def _draw(self, seen):
+        grid = seen if self.encoder is None else self.encoder(seen, training=False)["grid"]
         state, memory = self.decoder.initial_state(grid)
         state = tuple(ops.repeat(part, self.samples, axis=0) for part in state)
         rows = ops.shape(state[0])[0]
@@ -70,62 +85,75 @@ class Sampler:
         return ops.stack(drawn, axis=1)
 
 
-class SelfCriticalBatches(CachedBatches):
+class SelfCriticalBatches:
     """Batches of sampled captions with their advantages, and of reference captions.
 
     Args:
-        files: Training photos.
-        grids: As `CachedBatches`.
-        table: The captions.
+        batches: Photos or grids with the reference captions that go with the samples.
         references: File to captions as written, for the reward.
         tokenizer: The vocabulary.
         sampler: Draws the captions.
         mix: Weight of the policy gradient; cross-entropy has the rest.
-        **options: As `CachedBatches`; ``captions`` reference captions a photo go with the samples.
+        common_weight: How much of what a caption would earn on a photo drawn at random is taken off its reward.
     """
 
     def __init__(
-        self, files, grids, table, *, references, tokenizer: Tokenizer, sampler: Sampler, mix: float, **options
+        self,
+        batches: CachedBatches,
+        *,
+        references,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        mix: float,
+        common_weight: float = 0.0,
     ):
-        super().__init__(files, grids, table, **options)
+        self.batches = batches
         self.sampler = sampler
         self.mix = mix
-        self._end = tokenizer.end
+        self.common_weight = common_weight
+        self._start, self._end = tokenizer.start, tokenizer.end
         self._reward = CiderD(
-            {file: [_reward_tokens(tokenizer, text) for text in references[file]] for file in self.files}
+            {file: [_reward_tokens(tokenizer, text) for text in references[file]] for file in batches.files}
         )
 
     def __call__(self, epoch: int) -> Epoch:
         """Batches (x, y); the captions are sampled when their batch is asked for, from the weights of that moment."""
-        return _Lazy(len(self.files) // self.batch_size, self._produce(epoch))
+        return _Lazy(len(self.batches.files) // self.batches.batch_size, self._produce(epoch))
 
     def _produce(self, epoch: int):
-        for number, (files, rng) in enumerate(self.shuffled(epoch)):
-            grid = self.grid(files, rng)
-            sampled = self.sampler(grid, seed=(self.seed * 1009 + epoch) * 100003 + number)
-            rewards = self.rewards(files, sampled)
-            yield self.batch(files, grid, sampled, rewards, rng)
+        for number, (files, x, y) in enumerate(prefetch(self.batches.named(epoch), depth=3)):
+            (seen,) = (value for name, value in x.items() if name != "tokens")
+            sampled = self.sampler(seen, seed=(self.batches.seed * 1009 + epoch) * 100003 + number)
+            yield self.join(x, y, sampled, self.rewards(files, sampled))
 
     def rewards(self, files, sampled: np.ndarray) -> np.ndarray:
-        """CIDEr-D of sampled captions, end token included: float32 (photos, samples), 0..10."""
+        """Rewards of sampled captions, end token included: float32 (photos, samples).
+
+        CIDEr-D, 0..10, less ``common_weight`` times the caption's `CiderD.commonness`.
+        """
         captions = [_until_end(row, self._end) for row in sampled.reshape(-1, sampled.shape[-1])]
         keys = np.repeat(np.arange(len(files)), sampled.shape[1])
-        return self._reward.score([files[key] for key in keys], captions).reshape(sampled.shape[:2]).astype(np.float32)
+        rewards = self._reward.score([files[key] for key in keys], captions)
+        if self.common_weight:
+            rewards -= self.common_weight * self._reward.commonness(captions)
+        return rewards.reshape(sampled.shape[:2]).astype(np.float32)
 
-    def batch(self, files, grid, sampled: np.ndarray, rewards: np.ndarray, rng):
-        """One batch from samples (photos, samples, steps) and their rewards."""
-        tokens, y = self.table.targets(self.table.draw(files, self.captions, rng), self.label_smoothing)
-        steps = tokens.shape[-1]
-        inputs = np.concatenate([np.full((*sampled.shape[:2], 1), self.table.start), sampled], axis=2)[:, :, :steps]
+    def join(self, x: dict, y: dict, sampled: np.ndarray, rewards: np.ndarray) -> tuple[dict, dict]:
+        """A cross-entropy batch with samples (photos, samples, steps) and their rewards before its captions."""
+        steps = x["tokens"].shape[-1]
+        inputs = np.concatenate([np.full((*sampled.shape[:2], 1), self._start), sampled], axis=2)[:, :, :steps]
         counted = sampled != 0
         weights = self.mix * advantages(rewards)[..., None] * counted / counted.sum()
+        smoothing = np.zeros((*sampled.shape[:2], 1))
+        x = {**x, "tokens": np.concatenate([inputs, x["tokens"]], axis=1).astype(np.int32)}
         y = {
+            **y,
             "targets": np.concatenate([sampled, y["targets"]], axis=1).astype(np.int32),
             "weights": np.concatenate([weights, (1 - self.mix) * y["weights"]], axis=1).astype(np.float32),
-            "smoothing": np.concatenate([np.zeros((*sampled.shape[:2], 1)), y["smoothing"]], axis=1).astype(np.float32),
+            "smoothing": np.concatenate([smoothing, y["smoothing"]], axis=1).astype(np.float32),
             "logs": {"reward": float(rewards.mean()), "sampled_words": float(counted.sum(axis=2).mean() - 1)},
         }
-        return {"grid": grid, "tokens": np.concatenate([inputs, tokens], axis=1).astype(np.int32)}, y
+        return x, y
 
 
 class _Lazy(Epoch):
