@@ -201,11 +201,9 @@ class ImageCaptioner:
         if self._grounds(require_objects, options, prefix, must_include):
             wide = replace(options, beam_size=max(options.beam_size, self.grounding.beam_size))
 
-            def again(rows, wanted, avoid):
+            def again(rows, each):
                 part = tuple(np.asarray(one)[rows] for one in state), tuple(np.asarray(one)[rows] for one in memory)
-                return search(
-                    self.runtime.step, *part, wide, must_include=[*phrases, *wanted], avoid=avoid, **constraints
-                )
+                return search(self.runtime.step, *part, wide, must_include=phrases, each=each, **constraints)
 
             found, asked = ground(
                 found, features.class_scores, familiarity, self.concepts, self.tokenizer, again, self.grounding

@@ -67,13 +67,14 @@ class Searcher:
     def __init__(self, *answers: Hypothesis):
         self.answers = list(answers)
         self.asked = []
+        self.searches = 0
 
-    def __call__(self, rows, must_include, avoid):
-        self.asked.append(
-            (rows.tolist(), [TOKENIZER.decode(phrase) for phrase in must_include], set(TOKENIZER.decode(avoid)))
-        )
-        answer = self.answers.pop(0)
-        return [[answer] for _ in rows]
+    def __call__(self, rows, constraints):
+        self.searches += 1
+        for row, (must_include, avoid) in zip(rows.tolist(), constraints, strict=True):
+            words = [TOKENIZER.decode(phrase) for phrase in must_include]
+            self.asked.append(([row], words, set(TOKENIZER.decode(avoid))))
+        return [[self.answers.pop(0)] for _ in rows]
 
 
 def grounded(text: str, scores: np.ndarray, *answers: Hypothesis, familiarity: float = 0.0, **options):
@@ -212,13 +213,14 @@ class TestRule:
         assert asked == (ZEBRA,)
         assert len(calls) == 1
 
-    def test_images_with_the_same_wish_share_a_search(self):
-        again = Searcher(hypothesis("a cat runs"), hypothesis("a dog in the bathroom"))
-        scores = np.concatenate([logits(cat=0.6), logits(bathroom=0.6), logits(cat=0.7)])
-        found = [[hypothesis("a horse runs")] for _ in scores]
-        _, asked = ground(found, scores, np.zeros(3), CONCEPTS, TOKENIZER, again, GroundingOptions(most=1))
-        assert [call[0] for call in again.asked] == [[0, 2], [1]]
-        assert asked == [(CAT,), (BATHROOM,), (CAT,)]
+    def test_all_images_share_a_search_each_with_its_own_wish(self):
+        again = Searcher(hypothesis("a cat runs"), hypothesis("a dog in the bathroom"), hypothesis("a cat runs"))
+        scores = np.concatenate([logits(cat=0.6), logits(bathroom=0.6), logits(dog=0.9), logits(cat=0.7)])
+        found = [[hypothesis(text)] for text in ("a horse runs", "a horse runs", "a dog runs", "a horse runs")]
+        _, asked = ground(found, scores, np.zeros(4), CONCEPTS, TOKENIZER, again, GroundingOptions(most=1))
+        assert again.searches == 1
+        assert again.asked == [([0], [["cat"]], set()), ([1], [["bathroom"]], set()), ([3], [["cat"]], set())]
+        assert asked == [(CAT,), (BATHROOM,), (), (CAT,)]
 
 
 class Bigrams:
@@ -323,6 +325,18 @@ class TestAvoid:
                 row[[0, 1, 3]] = -np.inf
                 assert logprob == pytest.approx(row[token] - np.log(np.exp(row).sum()), abs=1e-4)
                 before = token
+
+    def test_every_image_avoids_its_own(self):
+        runtime = Bigrams(3)
+        three = np.repeat(logits(cat=0.5), 3, axis=0)
+        state, memory = runtime.initial_state(features(three))
+        first = self.found()[0].tokens[0]
+        each = [((), (first,)), ((), ()), ((), (first,))]
+        found = search(
+            runtime.step, state, memory, SearchOptions(), start=TOKENIZER.start, end=TOKENIZER.end,
+            forbidden=(0, 1, 3), each=each,
+        )  # fmt: skip
+        assert [first in one[0].tokens for one in found] == [False, True, False]
 
     def test_a_word_cannot_be_both_wanted_and_avoided(self):
         runtime = Bigrams()

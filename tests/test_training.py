@@ -163,8 +163,8 @@ def test_augmented_photos():
     assert 8 < sum(flipped) < 32
     kept = [augment_photo(image, rng, flip_allowed=False) for _ in range(40)]
     assert all(other[:, :8].mean() > other[:, -8:].mean() for other in kept)
-    # it stays the same photo: the edge within 15 % of its place, the colour red
-    assert all(abs((other[32, :, 0] > other[32, :, 0].mean()).sum() - 32) <= 10 for other in kept)
+    # it stays the same photo: a quarter cut off moves the edge by a sixth, the colour is red
+    assert all(abs((other[32, :, 0] > other[32, :, 0].mean()).sum() - 32) <= 64 / 6 + 1 for other in kept)
     assert all(other[:, 2, 0].mean() > other[:, 2, 1].mean() + 40 for other in kept)
     again = augment_photo(image, np.random.default_rng(5), True)
     np.testing.assert_array_equal(again, augment_photo(image, np.random.default_rng(5), True))

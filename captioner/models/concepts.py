@@ -81,7 +81,7 @@ class GroundingOptions:
     absent: float = 0.05
     margin: float = 2.0
     most: int = 1
-    beam_size: int = 8
+    beam_size: int = 3
 
 
 class Concepts:
@@ -148,8 +148,8 @@ def _concept(entry: dict) -> Concept:
     return concept
 
 
-Again = Callable[[np.ndarray, list[list[int]], list[int]], list[list[Hypothesis]]]
-"""``again(rows, must_include, avoid)``: searches for some of the images under constraints."""
+Again = Callable[[np.ndarray, list[tuple[list[list[int]], list[int]]]], list[list[Hypothesis]]]
+"""``again(rows, constraints)``: searches for some of the images, each under its own ``(must_include, avoid)``."""
 
 
 def ground(
@@ -189,18 +189,18 @@ def ground(
 
     def attempt(wishes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]]) -> list[int]:
         """Searches with (required, avoided) concepts for some rows; gives the rows where it was worth it."""
-        groups: dict[tuple, list[int]] = {}
-        for row, wish in wishes.items():
-            groups.setdefault(wish, []).append(row)
-        taken = []
-        for (wanted, barred), rows in groups.items():
+        constraints = []
+        for wanted, barred in wishes.values():
             phrases = [tokenizer.encode(concepts.concepts[one].asked) for one in wanted]
             words = {word for one in barred for word in concepts.concepts[one].names if word in tokenizer}
-            tokens = sorted(set(tokenizer.encode(sorted(words))).difference(*phrases))
-            for row, hypotheses in zip(rows, again(np.array(rows), phrases, tokens), strict=True):
-                if hypotheses[0].finished and hypotheses[0].score >= lowest[row]:
-                    found[row], required[row], avoided[row] = hypotheses, wanted, barred
-                    taken.append(row)
+            constraints.append((phrases, sorted(set(tokenizer.encode(sorted(words))).difference(*phrases))))
+        taken = []
+        answers = again(np.array(list(wishes)), constraints) if wishes else []
+        for (row, wish), hypotheses in zip(wishes.items(), answers, strict=True):
+            if hypotheses[0].finished and hypotheses[0].score >= lowest[row]:
+                found[row] = hypotheses
+                required[row], avoided[row] = wish
+                taken.append(row)
         return taken
 
     def words_of(row: int) -> set[str]:

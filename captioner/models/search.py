@@ -109,6 +109,7 @@ def search(
     prefix: Sequence[int] = (),
     must_include: Sequence[int | Sequence[int]] = (),
     avoid: Sequence[int] = (),
+    each: Sequence[tuple[Sequence[int | Sequence[int]], Sequence[int]]] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """Searches captions for a batch of images.
@@ -129,6 +130,7 @@ def search(
             for every number of contained words.
         avoid: Words that no caption may contain after the prefix. Unlike ``forbidden`` they keep their probability: a
             caption that had to do without the likeliest word has the low score that it deserves.
+        each: For every image what its own captions must include and avoid besides: ``(must_include, avoid)``.
         seeds: Sampling only: one for each image; default ``options.seed`` for all.
 
     Returns:
@@ -139,18 +141,25 @@ def search(
         CaptionerError: The prefix and ``must_include`` are too long, forbidden or not to be had with the strategy
             (``kind="usage"``), or the model gave values that are no numbers (``kind="not_finite"``).
     """
-    phrases = _phrases(must_include)
     prefix = tuple(int(token) for token in prefix)
-    _check_words(options, prefix, phrases, end, forbidden)
-    if any(set(phrase).intersection(avoid) for phrase in phrases):
-        raise _usage("must_include and avoid name the same word")
     images = len(state[0])
+    if each is None:
+        each = [((), ())] * images
+    elif len(each) != images:
+        raise ValueError(f"{len(each)} constraints for {images} images")
+    phrases = [_phrases([*must_include, *own]) for own, _ in each]
+    avoided = [frozenset((*avoid, *own)) for _, own in each]
+    shared = (tuple(_phrases(must_include)), frozenset(avoid))
+    for wanted, barred in {shared, *zip(map(tuple, phrases), avoided, strict=True)}:
+        _check_words(options, prefix, wanted, end, forbidden)
+        if any(set(phrase).intersection(barred) for phrase in wanted):
+            raise _usage("must_include and avoid name the same word")
     if images == 0:
         return []
     run = _Run(step, state, memory, options, start, end, forbidden)
     run.force(prefix)
-    run.avoid(avoid)
-    if phrases or (options.strategy == "beam" and options.beam_size > 1):
+    run.avoid(avoided)
+    if any(phrases) or (options.strategy == "beam" and options.beam_size > 1):
         _beam(run, _Phrases(phrases, run.vocabulary_size), prefix)
     elif options.strategy == "sample":
         draw = _Sampler(options, [options.seed] * images if seeds is None else seeds, images)
@@ -227,7 +236,7 @@ class _Run:
         self._state = tuple(np.asarray(part) for part in state)
         self._memory = tuple(memory)
         self._forbidden = np.asarray(sorted(set(forbidden)), np.intp)
-        self._avoided = np.empty(0, np.intp)
+        self._avoided: list[np.ndarray] = []  # for every image; empty where none avoids anything
         self._steps: list[_Step] = []
         self._work: np.ndarray | None = None
         self.options = options
@@ -261,9 +270,10 @@ class _Run:
             raise CaptionerError(
                 "the model gave values that are no numbers; its weights may be damaged", kind="not_finite"
             )
-        logprobs[:, self._avoided] = -np.inf
         shape = self.tokens.shape
-        return logprobs.reshape(*shape, -1), np.array(attention, np.float32).reshape(*shape, -1)
+        logprobs = logprobs.reshape(*shape, -1)
+        self._rule_out(logprobs)
+        return logprobs, np.array(attention, np.float32).reshape(*shape, -1)
 
     def force(self, prefix):
         """Gives every image the same first words."""
@@ -274,9 +284,15 @@ class _Run:
             self.take(tokens, np.zeros(shape, np.intp), logprobs, self.totals + logprobs)
 
     def avoid(self, words):
-        """Rules words out from here on."""
-        self._avoided = np.asarray(sorted(set(words)), np.intp)
-        self.logprobs[..., self._avoided] = -np.inf
+        """Rules out words from here on, for every image its own."""
+        if any(words):
+            self._avoided = [np.asarray(sorted(own), np.intp) for own in words]
+            self._rule_out(self.logprobs)
+
+    def _rule_out(self, logprobs):
+        if self._avoided:
+            for position, image in enumerate(self.images):
+                logprobs[position, :, self._avoided[image]] = -np.inf
 
     def take(self, tokens, parents, logprobs, totals, live=None):
         """Appends a word to every beam, drops images that are done, and takes the next step.
@@ -423,33 +439,48 @@ class _Sampler:
 class _Phrases:
     """Follows, for every beam, how much of each required phrase it contains (Knuth-Morris-Pratt automata).
 
+    Args:
+        phrases: Of every image.
+        vocabulary_size: Number of tokens.
+
     Attributes:
         words: Tokens that occur in any phrase.
-        total: Tokens of all phrases.
+        total: Tokens of all phrases of every image (images,).
     """
 
-    def __init__(self, phrases: Sequence[tuple[int, ...]], vocabulary_size: int):
-        self.words = sorted({token for phrase in phrases for token in phrase})
-        self.total = sum(len(phrase) for phrase in phrases)
-        self._count = len(phrases)
+    def __init__(self, phrases: Sequence[Sequence[tuple[int, ...]]], vocabulary_size: int):
+        every = dict.fromkeys(phrase for own in phrases for phrase in own)
+        self.words = sorted({token for phrase in every for token in phrase})
+        self.total = np.array([sum(len(phrase) for phrase in own) for own in phrases], np.intp)
         self._symbols = np.zeros(vocabulary_size, np.intp)  # 0 is any other token
         self._symbols[self.words] = np.arange(1, len(self.words) + 1)
-        longest = max((len(phrase) for phrase in phrases), default=0)
-        self._moves = np.zeros((len(phrases), longest + 1, len(self.words) + 1), np.intp)
-        for phrase, moves in zip(phrases, self._moves, strict=True):
-            moves[len(phrase)] = len(phrase)  # found once is found for good
-            for matched in range(len(phrase)):
-                for symbol, token in enumerate(self.words, start=1):
-                    tail = (*phrase[:matched], token)
-                    moves[matched, symbol] = max(n for n in range(len(tail) + 1) if tail[len(tail) - n :] == phrase[:n])
+        self._longest = max((len(phrase) for phrase in every), default=0)
+        # Where an image has fewer phrases than another, the rest of its row is of length 0 and never moves.
+        self._count = max((len(own) for own in phrases), default=0)
+        self._moves = np.zeros((len(phrases), self._count, self._longest + 1, len(self.words) + 1), np.intp)
+        automata = {phrase: self._automaton(phrase) for phrase in every}
+        for own, moves in zip(phrases, self._moves, strict=True):
+            for number, phrase in enumerate(own):
+                moves[number] = automata[phrase]
+
+    def _automaton(self, phrase: tuple[int, ...]) -> np.ndarray:
+        """How much of the phrase has been read after a symbol, by how much it was before (longest + 1, symbols)."""
+        moves = np.zeros((self._longest + 1, len(self.words) + 1), np.intp)
+        moves[len(phrase)] = len(phrase)  # found once is found for good
+        for matched in range(len(phrase)):
+            for symbol, token in enumerate(self.words, start=1):
+                tail = (*phrase[:matched], token)
+                moves[matched, symbol] = max(n for n in range(len(tail) + 1) if tail[len(tail) - n :] == phrase[:n])
+        return moves
 
     def none(self, shape) -> np.ndarray:
         """Progress (*shape, phrases) of beams without words."""
         return np.zeros((*shape, self._count), np.intp)
 
-    def advance(self, progress, tokens):
-        """Progress (..., phrases) after tokens (...)."""
-        return self._moves[np.arange(self._count), progress, self._symbols[tokens][..., None]]
+    def advance(self, progress, tokens, images):
+        """Progress (images, ..., phrases) after tokens (images, ...) of the images with these numbers (images,)."""
+        images = images.reshape(-1, *[1] * tokens.ndim)
+        return self._moves[images, np.arange(self._count), progress, self._symbols[tokens][..., None]]
 
 
 def _beam(run: _Run, phrases: _Phrases, prefix: Sequence[int]):
@@ -461,7 +492,8 @@ def _beam(run: _Run, phrases: _Phrases, prefix: Sequence[int]):
     options, size = run.options, run.options.beam_size
     progress = phrases.none(run.tokens.shape)
     for token in prefix:
-        progress = phrases.advance(progress, np.full(run.tokens.shape, token))
+        progress = phrases.advance(progress, np.full(run.tokens.shape, token), run.images)
+    most = int(phrases.total.max())
     special = [run.end, *phrases.words]  # always considered, however unlikely
     while True:
         images, beams, vocabulary = run.logprobs.shape
@@ -470,7 +502,8 @@ def _beam(run: _Run, phrases: _Phrases, prefix: Sequence[int]):
         best, best_logprobs = _largest(run.logprobs, min(size, vocabulary))
         tokens = np.concatenate([np.broadcast_to(np.array(special), special_logprobs.shape), best], axis=-1)
         logprobs = np.concatenate([special_logprobs, best_logprobs], axis=-1)
-        after = phrases.advance(np.broadcast_to(progress[:, :, None], (*tokens.shape, progress.shape[-1])), tokens)
+        after = np.broadcast_to(progress[:, :, None], (*tokens.shape, progress.shape[-1]))
+        after = phrases.advance(after, tokens, run.images)
         bank = after.sum(axis=-1)
         totals = run.totals[..., None] + logprobs
         if run.length < options.min_length:
@@ -481,13 +514,14 @@ def _beam(run: _Run, phrases: _Phrases, prefix: Sequence[int]):
         totals, tokens, logprobs, bank = flat
         after = after.reshape(images, beams * choices, -1)
         picked = []
-        for number in range(phrases.total + 1):
-            scores = totals if phrases.total == 0 else np.where(bank == number, totals, -np.inf)
+        for number in range(most + 1):
+            scores = totals if most == 0 else np.where(bank == number, totals, -np.inf)
             order = np.argsort(-scores, axis=-1, kind="stable")[:, : 2 * size]
             ends = order % choices == 0
-            if number == phrases.total:
+            full = phrases.total[run.images] == number
+            if full.any():
                 ranked = np.take_along_axis(scores, order, axis=-1)
-                positions, ranks = np.nonzero((ends & np.isfinite(ranked))[:, :size])
+                positions, ranks = np.nonzero((ends & np.isfinite(ranked))[:, :size] & full[:, None])
                 ended = order[positions, ranks]
                 run.stop(positions, ended // choices, logprobs[positions, ended])
             going_on = np.argsort(ends, axis=-1, kind="stable")[:, :size]

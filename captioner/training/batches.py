@@ -177,7 +177,7 @@ class PhotoBatches(CachedBatches):
 
 
 def augment_photo(image: np.ndarray, rng: np.random.Generator, flip_allowed: bool) -> np.ndarray:
-    """A photo as it might have been taken: cropped by up to 15 %, flipped, in slightly other light.
+    """A photo as it might have been taken: cropped by up to 25 %, flipped, in slightly other light.
 
     Args:
         image: uint8 (S, S, 3).
@@ -191,13 +191,13 @@ def augment_photo(image: np.ndarray, rng: np.random.Generator, flip_allowed: boo
 
     side = image.shape[0]
     # Height and width are cut independently, which also varies the proportions.
-    height, width = (side - rng.integers(0, round(side * 0.15) + 1, size=2)).tolist()
+    height, width = (side - rng.integers(0, round(side * 0.25) + 1, size=2)).tolist()
     top = int(rng.integers(0, side - height + 1))
     left = int(rng.integers(0, side - width + 1))
     image = cv2.resize(image[top : top + height, left : left + width], (side, side), interpolation=cv2.INTER_LINEAR)
     if flip_allowed and rng.random() < 0.5:
         image = image[:, ::-1]
-    brightness, contrast, saturation = rng.uniform(-20, 20), rng.uniform(0.85, 1.15), rng.uniform(0.8, 1.2)
+    brightness, contrast, saturation = rng.uniform(-30, 30), rng.uniform(0.8, 1.2), rng.uniform(0.7, 1.3)
     image = image.astype(np.float32)
     grey = image.mean(axis=2, keepdims=True)
     image = grey + saturation * (image - grey)
