@@ -545,6 +545,7 @@ def test_windows_of_clips_are_those_of_the_method(run, films, classifier, chosen
         (["--window", "0"], "window must be"),
         (["--window", "nan"], "window must be"),
         (["--stride", "-1"], "stride must be"),
+        (["--stride", "1e-320"], "stride must be"),
         (["--stride", "1.5"], "stride (1.5 s) must not exceed window (1 s)"),
         (["--window", "3", "--stride", "4"], "stride (4 s) must not exceed window (3 s)"),
         (["--threshold", "1.1"], "threshold must lie in 0..1"),
