@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import stat
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from captioner.errors import ImageReadError
+from captioner.media.files import explained_access
 from captioner.media.image_formats import format_of, lacks_end, what_instead, without_metadata
 from captioner.outputs.names import printable
 
@@ -137,27 +137,12 @@ def name_of(source: Any) -> str:
 
 
 def _read_file(source: str | os.PathLike, name: str) -> bytes:
-    try:
-        status = os.stat(source)
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageReadError(f"{name}: is a folder, not an image file", kind="not_a_file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
-            raise ImageReadError(f"{name}: is a device or a pipe, not an image file", kind="not_a_file")
+    with explained_access(source, name, "image") as status:
         if status.st_size > MAX_BYTES:
             raise ImageReadError(
                 f"{name}: the file has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}", kind="too_large"
             )
         return Path(source).read_bytes()
-    except PermissionError as error:
-        raise ImageReadError(f"{name}: no permission to read it", kind="permission") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        if isinstance(error, OSError) and os.path.lexists(source):
-            reason = "a link to a file that does not exist" if os.path.islink(source) else f"cannot be read ({error})"
-        elif "://" in name:
-            reason = "addresses are not fetched; download the image and give its path"
-        else:
-            reason = "no such file"
-        raise ImageReadError(f"{name}: {reason}", kind="missing") from error
 
 
 def _read_stream(source: BinaryIO, name: str) -> bytes:
