@@ -1,4 +1,4 @@
-"""Access to a media file: one that cannot be opened or read gets an error that says why."""
+"""What images and videos are refused for alike: a file that cannot be opened or read, and too many pixels."""
 
 from __future__ import annotations
 
@@ -47,3 +47,25 @@ def explained_access(path: str | os.PathLike, name: str, medium: str) -> Iterato
         else:
             reason = "no such file"
         raise error_type(f"{name}: {reason}", kind="missing") from error
+
+
+def check_pixels(width: int, height: int, max_pixels: int, name: str, medium: str) -> None:
+    """Refuses what would take too much memory.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        max_pixels: Limit on their product.
+        name: See `explained_access`.
+        medium: See there.
+
+    Raises:
+        ImageReadError: An image is ``too_large`` (the error's ``kind``).
+        VideoReadError: A video is.
+    """
+    if width * height > max_pixels:
+        raise _ERRORS[medium](
+            f"{name}: {width} x {height} pixels is more than the limit of {max_pixels:,}; "
+            "make it smaller, or raise max_pixels if you trust it",
+            kind="too_large",
+        )

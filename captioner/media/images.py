@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from captioner.errors import ImageReadError
-from captioner.media.files import explained_access
+from captioner.media.files import check_pixels, explained_access
 from captioner.media.image_formats import format_of, lacks_end, what_instead, without_metadata
 from captioner.outputs.names import printable
 
@@ -93,7 +93,7 @@ def read_image(source: Any, *, size: int | None = None, max_pixels: int = MAX_PI
         raise ValueError(f"size must be 1 or more, not {size}")
     name = name_of(source)
     if isinstance(source, Image.Image):
-        _check_pixels(source.size, max_pixels, name)
+        check_pixels(*source.size, max_pixels, name, "image")
         image = _upright_rgb(source, name, size)
     elif isinstance(source, (str, os.PathLike)):
         image = _decode(_read_file(source, name), name, size, max_pixels)
@@ -172,7 +172,7 @@ def _decode(data: bytes, name: str, size: int | None, max_pixels: int) -> Image.
         image = getattr(importlib.import_module(module), plugin)(io.BytesIO(data))
     except Exception as error:
         raise ImageReadError(f"{name}: {kind} file, truncated or damaged ({error})", kind="truncated") from error
-    _check_pixels(image.size, max_pixels, name)
+    check_pixels(*image.size, max_pixels, name, "image")
     if lacks_end(data, kind):
         raise ImageReadError(f"{name}: {kind} file, truncated: its end is missing", kind="truncated")
     drafted = None
@@ -181,16 +181,6 @@ def _decode(data: bytes, name: str, size: int | None, max_pixels: int) -> Image.
         drafted = image.draft(None, (2 * size, 2 * size))
     # The last averages may reach beyond the photo: the box says where it ends.
     return _upright_rgb(image, name, size, box=drafted[1] if drafted else None)
-
-
-def _check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageReadError(
-            f"{name}: {width} x {height} pixels is more than the limit of {max_pixels:,}; "
-            "make it smaller, or raise max_pixels if you trust it",
-            kind="too_large",
-        )
 
 
 def _upright_rgb(image: Image.Image, name: str, size: int | None, box: tuple | None = None) -> Image.Image:
@@ -266,7 +256,7 @@ def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
         raise bad(f"an image has shape (height, width) or (height, width, 1, 3 or 4){hint}")
     if array.size == 0:
         raise bad("has no pixels")
-    _check_pixels((array.shape[1], array.shape[0]), max_pixels, name)
+    check_pixels(array.shape[1], array.shape[0], max_pixels, name, "image")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:

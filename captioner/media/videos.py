@@ -16,7 +16,7 @@ import numpy as np
 
 from captioner.errors import VideoReadError
 from captioner.media import containers
-from captioner.media.files import explained_access
+from captioner.media.files import check_pixels, explained_access
 from captioner.media.images import MAX_PIXELS, name_of, read_image
 
 VIDEO_EXTENSIONS = frozenset(
@@ -116,12 +116,7 @@ class VideoReader:
         self.expected_frames = int(frames) if math.isfinite(frames) and 0 < frames < 2**40 else 0
         self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        if self.width * self.height > max_pixels:
-            raise VideoReadError(
-                f"{self.name}: {self.width} x {self.height} pixels is more than the limit of {max_pixels:,}; "
-                "make it smaller, or raise max_pixels if you trust it",
-                kind="too_large",
-            )
+        check_pixels(self.width, self.height, max_pixels, self.name, "video")
         # The first frame is fetched at once, so that a file without any is an error before anything depends on it.
         self._pending = self._grab()
         if not self._pending:
