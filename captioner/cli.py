@@ -203,6 +203,14 @@ def classify(
     model: Model = None,
     format: Format = "text",
     output: Annotated[str | None, typer.Option(help="A file instead of standard output.", metavar="FILE")] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(help="Seconds of a clip that are looked at together.", show_default="the model's own"),
+    ] = None,
+    stride: Annotated[
+        float | None,
+        typer.Option(help="Seconds from window to window.", show_default="the model's own, at most a window"),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(help="Probability below which a clip gets no label.", show_default="the model's own"),
@@ -215,7 +223,7 @@ def classify(
     from captioner import commands
 
     task = commands.ClassifyClips(
-        commands.needed_classifier(model), threshold, commands.Computing(runtime, precision, threads)
+        commands.needed_classifier(model), window, stride, threshold, commands.Computing(runtime, precision, threads)
     )
     return commands.clips_to_stream(task, paths, output, format)
 

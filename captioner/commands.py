@@ -310,7 +310,11 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
     import numpy as np
 
     from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader, prefetch
+    from captioner.training.forecaster import ForecasterTraining, fit_forecaster
 
+    training = ForecasterTraining(**options)  # what makes no sense shows before the videos are watched
+    if not 0 < interval < float("inf"):
+        raise CaptionerError(f"interval must be above 0 seconds, not {interval}", kind="usage")
     captioner = Computing().load(model, "captioner")
     inputs = find_inputs([data], VIDEO_EXTENSIONS)
     embeddings, failed = [], 0
@@ -325,11 +329,9 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
             except CaptionerError as error:
                 failed += 1
                 bars.say(f"captioner: {printable(str(error))}")
-        from captioner.training.forecaster import ForecasterTraining, fit_forecaster
-
         fit_forecaster(
             embeddings, output, encoder={"model": captioner.name, "sha256": captioner.encoder_sha256},
-            options=ForecasterTraining(**options), metadata={"interval": interval},
+            options=training, metadata={"interval": interval},
             progress=lambda step, steps, loss: bars.update("training", step, steps, f"loss {loss:.3f}"),
         )  # fmt: skip
     print(f"written: {printable(str(output))}", file=sys.stderr)

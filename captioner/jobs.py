@@ -244,13 +244,17 @@ class ClassifyClips:
 
     Attributes:
         model: Name or folder of a clip classifier.
-        threshold: Probability below which a clip gets no label; None is the model's own.
+        window: Length of a window in seconds; None is the model's own, as for the two below.
+        stride: Seconds from window to window.
+        threshold: Probability below which a clip gets no label.
         computing: What the model is run on.
     """
 
     ahead = 1
 
     model: str
+    window: float | None = None
+    stride: float | None = None
     threshold: float | None = None
     computing: Computing = Computing()
 
@@ -258,11 +262,12 @@ class ClassifyClips:
         """Loads the classifier.
 
         Raises:
-            CaptionerError: It cannot be loaded, or it is a model of another kind.
+            CaptionerError: It cannot be loaded, it is a model of another kind, or the windows make no sense for it.
         """
         model = self.computing.load(self.model, "clip classifier")
-        model.window_options(threshold=self.threshold)
-        return _one_by_one(lambda path, report: model.classify(path, threshold=self.threshold).to_dict())
+        chosen = {"window": self.window, "stride": self.stride, "threshold": self.threshold}
+        model.window_options(**chosen)  # what is out of range shows before any clip is read
+        return _one_by_one(lambda path, report: model.classify(path, **chosen).to_dict())
 
 
 def _one_by_one(work: Callable[[str, Callable[[float], None]], dict]) -> Process:

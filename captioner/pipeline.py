@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from captioner.errors import CaptionerError
+from captioner.media.ahead import run_ahead
 from captioner.media.images import read_image
 from captioner.media.videos import prefetch
 
@@ -68,7 +68,8 @@ def available_cores() -> int:
 
 
 def _captions(model, sources, options, batch_size, threads, words) -> Iterator[Caption | CaptionerError]:
-    images = _read_ahead(sources, model.image_size, threads, ahead=batch_size + threads)
+    readings = (_reading(source, model.image_size) for source in sources)
+    images = run_ahead(readings, threads=threads, ahead=batch_size + threads)
     encoded = prefetch(_encoded(model, images, batch_size), depth=BATCHES_AHEAD)
     try:
         for outcomes, features in encoded:
@@ -103,29 +104,13 @@ def _batches(images: Iterable[np.ndarray | CaptionerError], batch_size: int) -> 
         yield batch
 
 
-def _read_ahead(sources, size: int, threads: int, *, ahead: int) -> Iterator[np.ndarray | CaptionerError]:
-    """Images in order, while up to ``ahead`` more are being read."""
-    waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="captioner-read") as pool:
-        try:
-            for source in sources:
-                waiting.append(_start_reading(pool, source, size))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _start_reading(pool: ThreadPoolExecutor, source: Any, size: int) -> Future:
+def _reading(source: Any, size: int) -> Callable[[], np.ndarray | CaptionerError]:
+    """What reads a source in another thread."""
     if isinstance(source, (str, os.PathLike, bytes, np.ndarray)):
-        return pool.submit(_read, source, size)
+        return functools.partial(_read, source, size)
     # PIL images and file objects have a position: the same one given twice must not be read by two threads at once.
-    done: Future = Future()
-    done.set_result(_read(source, size))
-    return done
+    image = _read(source, size)
+    return lambda: image
 
 
 def _read(source: Any, size: int) -> np.ndarray | CaptionerError:

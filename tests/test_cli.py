@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 from media_makers import png_header, write_mjpeg, write_video
 from PIL import Image
+from test_clip_windows import FakeCaptioner, save_classifier
 
 import captioner
 from captioner.captioning import BATCH_SIZE
+from captioner.classifying import ClipClassifier
 from captioner.cli import app
+from captioner.models.clip_windows import WindowOptions
+from captioner.models.saving import read_model
 
 PROGRAM = [sys.executable, "-m", "captioner"]
 
@@ -94,9 +98,9 @@ def test_search_defaults_are_those_of_the_package():
 def test_other_defaults_are_those_of_the_package():
     import inspect
 
-    from captioner.jobs import CaptionImages, Computing, WatchVideos
+    from captioner.jobs import CaptionImages, ClassifyClips, Computing, WatchVideos
 
-    for command, job in (("image", CaptionImages), ("video", WatchVideos)):
+    for command, job in (("image", CaptionImages), ("video", WatchVideos), ("classify", ClassifyClips)):
         given = parameters(command)
         for option in fields(job):
             if command == "video" and option.name in ("interval", "longest_segment"):
@@ -104,6 +108,9 @@ def test_other_defaults_are_those_of_the_package():
                 assert given[option.name].default == option.default == analyzer.default
             if option.name in given and option.name not in ("model", "classifier", "must_include"):
                 assert given[option.name].default == option.default, option.name
+    method = inspect.signature(ClipClassifier.classify).parameters
+    for name in ("window", "stride", "threshold"):
+        assert parameters("classify")[name].default is method[name].default is None, "else it overrides the model's own"
     for option in fields(Computing):
         assert parameters("image")[option.name].default == option.default
         assert inspect.signature(captioner.load).parameters[option.name].default == option.default
@@ -479,11 +486,10 @@ def test_senseless_requests_for_videos(run, films, tmp_path, tiny_captioner, arg
 class _Runner:
     """Says that clips of more than 5 s are running and is not sure of the others."""
 
-    def window_options(self, threshold=None):
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise captioner.CaptionerError(f"threshold must be 0..1, not {threshold}", kind="usage")
+    options = WindowOptions(interval=0.5, window=2.0, stride=1.0)
+    window_options = ClipClassifier.window_options
 
-    def classify(self, path, threshold=None):
+    def classify(self, path, **windows):
         from captioner.media.videos import VideoReader
 
         with VideoReader(path) as reader:
@@ -510,6 +516,63 @@ def test_classify(run, films, monkeypatch, tmp_path):
     )
     assert (status, out) == (0, "") and "running" in (tmp_path / "labels.csv").read_text()
     assert run("classify", films, "--model", "any", "--threshold", "7")[0] == 2
+
+
+@pytest.fixture
+def classifier(tmp_path, monkeypatch) -> ClipClassifier:
+    """A classifier with random weights, windows of 1 s and a stride of 0.5 s, which every name loads."""
+    model = ClipClassifier(read_model(save_classifier(tmp_path / "classifier")), FakeCaptioner())
+    monkeypatch.setattr("captioner.captioning.load", lambda name, **computing: model)
+    return model
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"window": 2.0}, {"window": 0.4}, {"stride": 1.0}, {"threshold": 0.9}, {"window": 3, "stride": 2, "threshold": 0}],
+)
+def test_windows_of_clips_are_those_of_the_method(run, films, classifier, chosen):
+    clips = [films / "a.avi", films / "a.mp4"]
+    options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
+    _, out, _ = run("classify", *clips, "--format", "jsonl", *options)
+    expected = [prediction.to_dict() for prediction in classifier.classify(clips, **chosen)]
+    assert lines(out) == [{"file": str(clip), **one} for clip, one in zip(clips, expected, strict=True)]
+    assert expected != [prediction.to_dict() for prediction in classifier.classify(clips)]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--window", "0"], "window must be"),
+        (["--window", "nan"], "window must be"),
+        (["--stride", "-1"], "stride must be"),
+        (["--stride", "1e-320"], "stride must be"),
+        (["--stride", "1.5"], "stride (1.5 s) must not exceed window (1 s)"),
+        (["--window", "3", "--stride", "4"], "stride (4 s) must not exceed window (3 s)"),
+        (["--threshold", "1.1"], "threshold must lie in 0..1"),
+        (["--threshold", "nan"], "threshold must lie in 0..1"),
+    ],
+)
+def test_senseless_requests_for_clips(run, films, classifier, tmp_path, options, reason):
+    output = tmp_path / "labels.txt"
+    output.write_text("old")
+    status, out, err = run("classify", films, "--output", output, *options)
+    assert (status, out) == (2, "") and reason in err and len(err.splitlines()) == 1
+    assert output.read_text() == "old"
+
+
+def test_clips_in_which_nothing_known_happens(run, films, classifier):
+    out = {}
+    for format in ("text", "json", "jsonl", "csv"):
+        status, out[format], _ = run("classify", films / "a.mp4", "--threshold", 1, "--format", format)
+        assert status == 0 and "None" not in out[format]
+    (record,) = lines(out["jsonl"])
+    assert [record] == json.loads(out["json"])
+    assert record["label"] is None and {window["label"] for window in record["windows"]} == {None}
+    nearest, probability = max(record["probabilities"].items(), key=lambda item: item[1])
+    assert out["text"] == f"{films / 'a.mp4'}: none of the known actions (nearest: {nearest}, {probability:.0%})\n"
+    (row,) = csv.DictReader(out["csv"].splitlines())
+    assert (row["label"], float(row["probability"])) == ("", record["probability"])
+    assert row["probabilities"].startswith(f"{nearest} {probability:.4f};") and record["probability"] == probability
 
 
 def test_classify_with_a_captioner(run, films, tiny_captioner):

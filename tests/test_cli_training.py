@@ -102,6 +102,20 @@ def test_senseless_requests(asked, capsys, options, reason):
     assert not asked and reason in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--interval", "0"], "interval must be above 0 seconds, not 0.0"),
+        (["--interval", "nan"], "interval must be above 0 seconds, not nan"),
+        (["--steps", "0"], "steps must be at least 1, not 0"),
+    ],
+)
+def test_senseless_requests_for_a_forecaster(tmp_path, capfd, options, reason):
+    assert run("train", "forecaster", "--data", tmp_path, "--output", tmp_path / "runs", *options) == 2
+    assert f"captioner: {reason}\n" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("kind", ["captions", "clips", "forecaster"])
 def test_data_that_are_not_there(tiny_captioner, tmp_path, capsys, kind):
     model = [] if kind == "captions" else ["--model", tiny_captioner]

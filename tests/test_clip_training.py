@@ -195,6 +195,20 @@ def test_wrong_options(wrong):
     assert caught.value.kind == "usage"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epochs": "3"}, "epochs must be in 1..10000, not '3'"),
+        ({"speed": float("nan")}, "speed must be in 1..4, not nan"),
+        ({"folds": 1}, "folds must be 0 or at least 2, not 1"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_it_may_be(wrong, message):
+    with pytest.raises(CaptionerError) as caught:
+        ClipOptions(**wrong)
+    assert str(caught.value) == message
+
+
 def test_defaults_depend_on_the_region():
     whole, region = ClipOptions(), ClipOptions(region=True, window=1.5)
     assert whole.streams == ("appearance", "change") and set(region.streams) == set(STREAMS) - {"appearance"}

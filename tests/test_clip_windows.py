@@ -247,7 +247,7 @@ def test_windows_can_be_chosen(classifier, video):
     assert len(classifier.classify(video, window=2.0).windows) == 2  # 0 to 2, and the last 2 seconds
     assert len(classifier.classify(video, window=0.4).windows) == 6  # the stride shrinks with the window
     assert len(classifier.classify(video, stride=1.0).windows) == 3
-    for wrong in ({"window": -1.0}, {"stride": 5.0}, {"threshold": 2}):
+    for wrong in ({"window": -1.0}, {"stride": 5.0}, {"stride": 1e-9}, {"threshold": 2}):
         with pytest.raises(CaptionerError) as caught:
             classifier.classify(video, **wrong)
         assert caught.value.kind == "usage"

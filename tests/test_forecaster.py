@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from captioner.errors import DatasetError, ModelLoadError
+from captioner.errors import CaptionerError, DatasetError, ModelLoadError
 from captioner.models.forecaster import (
     Forecaster,
     ForecasterConfig,
@@ -235,6 +235,29 @@ class TestTraining:
         covariance = components.T @ components / len(components)
         np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-4)
         assert principal_components(videos, 4)[1].shape == (10, 4)
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+            ({"length": 3}, "length must be at least 4: .*, not 3"),
+            ({"changes": 1.5}, "changes must be 0..1, not 1.5"),
+            ({"learning_rate": float("nan")}, "learning_rate must be above 0, not nan"),
+            ({"seed": -1}, "seed must be at least 0, not -1"),
+        ],
+    )
+    def test_options_that_make_no_sense_are_refused(self, wrong, message):
+        from captioner.training.forecaster import ForecasterTraining
+
+        with pytest.raises(CaptionerError, match=message) as caught:
+            ForecasterTraining(**wrong)
+        assert caught.value.kind == "usage"
+
+    def test_the_shortest_sequences_can_be_trained_on(self, tmp_path):
+        from captioner.training.forecaster import ForecasterTraining, fit_forecaster
+
+        options = ForecasterTraining(components=2, units=2, steps=1, batch_size=1, length=4, slowest=1)
+        assert np.isfinite(fit_forecaster(scenes(4, 8), tmp_path / "model", options=options).config.unusual_value)
 
     def test_bad_data(self, tmp_path):
         from captioner.training.forecaster import fit_forecaster

@@ -308,6 +308,8 @@ class TestBadFiles:
         os.mkfifo(tmp_path / "pipe.jpg")
         assert kind_of(tmp_path / "pipe.jpg") == "not_a_file"
         assert kind_of("/dev/zero") == "not_a_file"
+        with pytest.raises(ImageReadError, match="is a folder, not an image file"):
+            read_image(tmp_path)
 
     def test_no_permission(self, tmp_path, monkeypatch):
         path = tmp_path / "locked.jpg"

@@ -21,6 +21,7 @@ from captioner.outputs.names import printable
 from captioner.outputs.records import json_line, record_of, with_thumbnail, with_thumbnails
 from captioner.outputs.report import images_page, video_page, videos_page
 from captioner.outputs.thumbnails import smaller, thumbnail
+from captioner.outputs.writers import VIDEO_SIDECARS
 from captioner.results import Caption, NoveltyPoint, Segment, VideoAnalysis, Window
 
 HOSTILE_NAMES = [
@@ -210,6 +211,18 @@ def test_lanes_without_data_are_left_out():
     flat = video(novelty=(NoveltyPoint(0.0, 0.0),))
     assert Page(video_page(flat)).all("polyline")
     assert "none of the known actions" not in Page(video_page(video(labels=(Window(0, 9, "a", 0.9),)))).words
+
+
+@pytest.mark.parametrize("classifier", ["ucf101-6", None])
+def test_nothing_known_in_a_video_is_never_written_as_none(classifier):
+    windows = (Window(0.0, 20.0, None, 0.4),) if classifier else ()
+    record = video(label=None, labels=windows, classifier=classifier)
+    record["segments"] = [{**segment, "labels": [], "thumbnail": None} for segment in record["segments"]]
+    texts = {name: write(record) for name, write in VIDEO_SIDECARS.items()}
+    texts |= {"html": video_page(record), "index": videos_page([(record, None)])}
+    assert [name for name, text in texts.items() if "None" in text] == []
+    assert ("none of the known actions 40%" in texts["html"]) == bool(classifier)
+    assert json.loads(texts["json"])["label"] is None
 
 
 def test_a_failed_video_s_page_says_why():

@@ -275,6 +275,8 @@ class TestBadFiles:
         os.mkfifo(tmp_path / "pipe.mp4")
         assert kind_of(tmp_path / "pipe.mp4") == "not_a_file"
         assert kind_of("/dev/zero") == "not_a_file"
+        with pytest.raises(VideoReadError, match="is a folder, not a video file"):
+            VideoReader(tmp_path)
 
     def test_no_permission(self, mp4, tmp_path, monkeypatch):
         path = tmp_path / "locked.mp4"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import stat
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from captioner.errors import ImageReadError
+from captioner.media.files import check_pixels, explained_access
 from captioner.media.image_formats import format_of, lacks_end, what_instead, without_metadata
 from captioner.outputs.names import printable
 
@@ -93,7 +93,7 @@ def read_image(source: Any, *, size: int | None = None, max_pixels: int = MAX_PI
         raise ValueError(f"size must be 1 or more, not {size}")
     name = name_of(source)
     if isinstance(source, Image.Image):
-        _check_pixels(source.size, max_pixels, name)
+        check_pixels(*source.size, max_pixels, name, "image")
         image = _upright_rgb(source, name, size)
     elif isinstance(source, (str, os.PathLike)):
         image = _decode(_read_file(source, name), name, size, max_pixels)
@@ -137,27 +137,12 @@ def name_of(source: Any) -> str:
 
 
 def _read_file(source: str | os.PathLike, name: str) -> bytes:
-    try:
-        status = os.stat(source)
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageReadError(f"{name}: is a folder, not an image file", kind="not_a_file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
-            raise ImageReadError(f"{name}: is a device or a pipe, not an image file", kind="not_a_file")
+    with explained_access(source, name, "image") as status:
         if status.st_size > MAX_BYTES:
             raise ImageReadError(
                 f"{name}: the file has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}", kind="too_large"
             )
         return Path(source).read_bytes()
-    except PermissionError as error:
-        raise ImageReadError(f"{name}: no permission to read it", kind="permission") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        if isinstance(error, OSError) and os.path.lexists(source):
-            reason = "a link to a file that does not exist" if os.path.islink(source) else f"cannot be read ({error})"
-        elif "://" in name:
-            reason = "addresses are not fetched; download the image and give its path"
-        else:
-            reason = "no such file"
-        raise ImageReadError(f"{name}: {reason}", kind="missing") from error
 
 
 def _read_stream(source: BinaryIO, name: str) -> bytes:
@@ -187,7 +172,7 @@ def _decode(data: bytes, name: str, size: int | None, max_pixels: int) -> Image.
         image = getattr(importlib.import_module(module), plugin)(io.BytesIO(data))
     except Exception as error:
         raise ImageReadError(f"{name}: {kind} file, truncated or damaged ({error})", kind="truncated") from error
-    _check_pixels(image.size, max_pixels, name)
+    check_pixels(*image.size, max_pixels, name, "image")
     if lacks_end(data, kind):
         raise ImageReadError(f"{name}: {kind} file, truncated: its end is missing", kind="truncated")
     drafted = None
@@ -196,16 +181,6 @@ def _decode(data: bytes, name: str, size: int | None, max_pixels: int) -> Image.
         drafted = image.draft(None, (2 * size, 2 * size))
     # The last averages may reach beyond the photo: the box says where it ends.
     return _upright_rgb(image, name, size, box=drafted[1] if drafted else None)
-
-
-def _check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageReadError(
-            f"{name}: {width} x {height} pixels is more than the limit of {max_pixels:,}; "
-            "make it smaller, or raise max_pixels if you trust it",
-            kind="too_large",
-        )
 
 
 def _upright_rgb(image: Image.Image, name: str, size: int | None, box: tuple | None = None) -> Image.Image:
@@ -281,7 +256,7 @@ def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
         raise bad(f"an image has shape (height, width) or (height, width, 1, 3 or 4){hint}")
     if array.size == 0:
         raise bad("has no pixels")
-    _check_pixels((array.shape[1], array.shape[0]), max_pixels, name)
+    check_pixels(array.shape[1], array.shape[0], max_pixels, name, "image")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import queue
-import stat
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ import numpy as np
 
 from captioner.errors import VideoReadError
 from captioner.media import containers
+from captioner.media.files import check_pixels, explained_access
 from captioner.media.images import MAX_PIXELS, name_of, read_image
 
 VIDEO_EXTENSIONS = frozenset(
@@ -116,12 +116,7 @@ class VideoReader:
         self.expected_frames = int(frames) if math.isfinite(frames) and 0 < frames < 2**40 else 0
         self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        if self.width * self.height > max_pixels:
-            raise VideoReadError(
-                f"{self.name}: {self.width} x {self.height} pixels is more than the limit of {max_pixels:,}; "
-                "make it smaller, or raise max_pixels if you trust it",
-                kind="too_large",
-            )
+        check_pixels(self.width, self.height, max_pixels, self.name, "video")
         # The first frame is fetched at once, so that a file without any is an error before anything depends on it.
         self._pending = self._grab()
         if not self._pending:
@@ -248,26 +243,11 @@ def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
 
 def _check_file(path: str | os.PathLike, name: str) -> str:
     """Name of the container; the decoder alone could not say why it refuses a file."""
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise VideoReadError(f"{name}: is a folder, not a video file", kind="not_a_file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
-            raise VideoReadError(f"{name}: is a device or a pipe, not a video file", kind="not_a_file")
+    with explained_access(path, name, "video") as status:
         if status.st_size == 0:
             raise VideoReadError(f"{name}: is empty (0 bytes)", kind="empty")
         with open(path, "rb") as file:
             head = file.read(4096)
-    except PermissionError as error:
-        raise VideoReadError(f"{name}: no permission to read it", kind="permission") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        if isinstance(error, OSError) and os.path.lexists(path):
-            reason = "a link to a file that does not exist" if os.path.islink(path) else f"cannot be read ({error})"
-        elif "://" in name:
-            reason = "addresses are not fetched; download the video and give its path"
-        else:
-            reason = "no such file"
-        raise VideoReadError(f"{name}: {reason}", kind="missing") from error
     container = containers.container_of(head)
     if container is None:
         raise VideoReadError(f"{name}: {containers.what_instead(head)}", kind="not_a_video")

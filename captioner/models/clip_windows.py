@@ -26,6 +26,10 @@ class WindowOptions:
         window: Length of a window in seconds.
         stride: Seconds from the start of a window to the start of the next.
         threshold: Probability below which nothing known happens, 0..1.
+
+    Raises:
+        CaptionerError: The threshold is no probability, a time is below a millisecond, or the stride exceeds the window
+            (``kind="usage"``).
     """
 
     interval: float
@@ -36,8 +40,11 @@ class WindowOptions:
     def __post_init__(self):
         for name in ("interval", "window", "stride"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-                raise CaptionerError(f"{name} must be a positive number of seconds, not {value!r}", kind="usage")
+            # Anything smaller would cut windows without end out of a single frame's time.
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= _TOLERANCE):
+                raise CaptionerError(
+                    f"{name} must be a number of seconds, at least {_TOLERANCE:g}, not {value!r}", kind="usage"
+                )
         if self.stride > self.window:
             raise CaptionerError(
                 f"stride ({self.stride:g} s) must not exceed window ({self.window:g} s), or parts would never be seen",

@@ -19,6 +19,7 @@ from captioner.models.clip_head import STREAMS, ClipConfig, ClipHead, averaged_p
 from captioner.models.clip_windows import WindowOptions
 from captioner.training.clip_data import Clip, ClipWindows, grouped_share
 from captioner.training.loop import Checkpoint, TrainingLog
+from captioner.training.options import check_setting
 
 VIEWS = {
     False: (PLAIN, View(flip=True)),
@@ -97,12 +98,11 @@ class ClipOptions:
             ("shortest_crop", 0.05, 1), ("speed", 1, 4), ("projection", 1, 4096), ("units", 1, 4096),
         ):  # fmt: skip
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and low <= value <= high):
-                raise CaptionerError(f"{name} must lie in {low:g}..{high:g}, not {value!r}", kind="usage")
+            holds = isinstance(value, int | float) and low <= value <= high
+            check_setting(self, name, holds, f"in {low:g}..{high:g}")
         if not self.seeds:
             raise CaptionerError("at least one seed is needed", kind="usage")
-        if self.folds < 0 or self.folds == 1:
-            raise CaptionerError(f"folds must be 0 or at least 2, not {self.folds}", kind="usage")
+        check_setting(self, "folds", self.folds == 0 or self.folds >= 2, "0 or at least 2")
         _ = self.windows, self.network(2, 1)
 
     @property

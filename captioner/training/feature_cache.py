@@ -12,16 +12,16 @@ import hashlib
 import json
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from captioner.errors import CaptionerError, DatasetError, ImageReadError
+from captioner.media.ahead import run_ahead
 from captioner.media.images import read_image
 from captioner.outputs.atomic import write_atomic
 
@@ -196,18 +196,8 @@ def _readable(files: Sequence[str], failures: Mapping[str, str]) -> list[int]:
 
 def _read_ahead(paths, starts, batch_size: int, image_size: int, view: View):
     """Batches of photos, a few of them ahead in other threads."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting: deque[Future] = deque()
-        try:
-            for start in starts:
-                waiting.append(pool.submit(_read_batch, paths[start : start + batch_size], image_size, view))
-                if len(waiting) > _READERS + 1:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    readings = (partial(_read_batch, paths[start : start + batch_size], image_size, view) for start in starts)
+    return run_ahead(readings, threads=_READERS, ahead=_READERS + 1)
 
 
 def _read_batch(paths, image_size: int, view: View):

@@ -21,6 +21,7 @@ from captioner.errors import DatasetError
 from captioner.models.forecaster import Forecaster, ForecasterConfig, standardised
 from captioner.models.recurrent import GRUCell
 from captioner.models.saving import save_model
+from captioner.training.options import check_setting
 
 FEWEST_VIDEOS = 4
 
@@ -34,13 +35,16 @@ class ForecasterTraining:
         units: See there.
         steps: Number of optimiser steps.
         batch_size: Videos a step.
-        length: Frames a video; shorter ones are played forth and back.
+        length: Frames a video, at least 4; shorter ones are played forth and back.
         slowest: Largest number of frames from one to the next; each time drawn from 1 to this.
         longest_foreign: Largest number of replaced frames.
         changes: Share of the videos that change for good instead, 0..1.
         learning_rate: Peak of the cosine schedule.
         clip_norm: Global norm to which gradients are clipped.
         seed: Of initial weights and draws.
+
+    Raises:
+        CaptionerError: A value makes no sense (``kind="usage"``).
     """
 
     components: int = 128
@@ -54,6 +58,15 @@ class ForecasterTraining:
     learning_rate: float = 2e-3
     clip_norm: float = 1.0
     seed: int = 0
+
+    def __post_init__(self):
+        for name in ("components", "units", "steps", "batch_size", "slowest", "longest_foreign"):
+            check_setting(self, name, getattr(self, name) >= 1, "at least 1")
+        check_setting(self, "length", self.length >= 4, "at least 4: a foreign stretch has frames before and after it")
+        check_setting(self, "changes", 0 <= self.changes <= 1, "0..1")
+        for name in ("learning_rate", "clip_norm"):
+            check_setting(self, name, getattr(self, name) > 0, "above 0")
+        check_setting(self, "seed", self.seed >= 0, "at least 0")
 
 
 class ForecasterNetwork(keras.Model):

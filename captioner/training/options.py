@@ -59,14 +59,14 @@ class StageOptions:
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "captions", "patience"):
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
+            check_setting(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("encoder_rate", "weight_decay", "attention_weight", "class_weight", "common_weight", "seed"):
-            _check(self, name, getattr(self, name) >= 0, "at least 0")
+            check_setting(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "clip_norm"):
-            _check(self, name, getattr(self, name) > 0, "above 0")
+            check_setting(self, name, getattr(self, name) > 0, "above 0")
         for name in ("warmup", "label_smoothing", "average"):
-            _check(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        _check(self, "final_rate", 0 <= self.final_rate <= 1, "0..1")
+            check_setting(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        check_setting(self, "final_rate", 0 <= self.final_rate <= 1, "0..1")
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,15 @@ class CaptionTrainingOptions:
 
     def __post_init__(self):
         for name in ("units", "embedding_units", "memory_units", "heads", "min_count", "max_length"):
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
-        _check(self, "image_size", self.image_size is None or self.image_size >= 1, "at least 1")
-        _check(self, "frozen_blocks", self.frozen_blocks >= 0, "at least 0")
-        _check(self, "samples", self.samples >= 2, "at least 2: a sample is compared with the others of its photo")
-        _check(self, "mix", 0 <= self.mix <= 1, "0..1")
-        _check(self, "precision", self.precision in PRECISIONS, " or ".join(PRECISIONS))
-        _check(self, "cell", self.cell in CELLS, ", ".join(CELLS))
+            check_setting(self, name, getattr(self, name) >= 1, "at least 1")
+        check_setting(self, "image_size", self.image_size is None or self.image_size >= 1, "at least 1")
+        check_setting(self, "frozen_blocks", self.frozen_blocks >= 0, "at least 0")
+        check_setting(
+            self, "samples", self.samples >= 2, "at least 2: a sample is compared with the others of its photo"
+        )
+        check_setting(self, "mix", 0 <= self.mix <= 1, "0..1")
+        check_setting(self, "precision", self.precision in PRECISIONS, " or ".join(PRECISIONS))
+        check_setting(self, "cell", self.cell in CELLS, ", ".join(CELLS))
 
     def settings(self, stage: str) -> dict:
         """What a checkpoint of a stage depends on, as JSON types: everything but the settings of the other stages."""
@@ -149,6 +151,17 @@ class CaptionTrainingOptions:
         return {name: value for name, value in record.items() if name not in defaults or value != defaults[name]}
 
 
-def _check(options, name: str, holds: bool, wanted: str) -> None:
+def check_setting(options, name: str, holds: bool, wanted: str) -> None:
+    """Refuses a setting that makes no sense.
+
+    Args:
+        options: What has the setting.
+        name: Name of the setting.
+        holds: Whether it makes sense.
+        wanted: What it must be, for the message.
+
+    Raises:
+        CaptionerError: It makes no sense (``kind="usage"``).
+    """
     if not holds:
         raise CaptionerError(f"{name} must be {wanted}, not {getattr(options, name)!r}", kind="usage")
