@@ -1,8 +1,12 @@
-"""Videos: how many times faster than they play, and how time and memory grow with their length."""
+"""Videos: how many times faster than they play, where the time goes, and how time and memory grow with their length."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import cv2
 
@@ -23,7 +27,7 @@ result = {"analysis_s": time.perf_counter() - start, "duration": analysis.durati
 
 def measure(setup: Setup) -> list[Table]:
     """See the module."""
-    return [_speed(setup), _growth(setup)]
+    return [_speed(setup), _shares(setup), _classification(setup), _folder(setup), _growth(setup)]
 
 
 def _speed(setup: Setup) -> Table:
@@ -57,6 +61,102 @@ def _decode(path: str) -> int:
         frames += 1
     capture.release()
     return frames
+
+
+def _shares(setup: Setup) -> Table:
+    """Time in the parts of an analysis; decoding and the search for cuts run beside the others."""
+    seconds = setup.size(120, 8)
+    path = video(setup.folder, seconds)
+    analyzer = captioner.VideoAnalyzer(captioner.load(setup.model))
+    model = analyzer.captioner
+    parts = {
+        "encoding": (model, "encode"),
+        "search": (model, "caption_features"),
+        "labels": (analyzer.classifier, "label_windows"),
+    }
+    total, spent = _timed(parts, lambda: analyzer.analyze(path))
+    rows = [[name, 100 * value / total] for name, value in spent.items()]
+    rows.append(["waiting for frames, and the rest", 100 * (1 - sum(spent.values()) / total)])
+    return Table(
+        "Where the time goes",
+        ["part", "% of the whole"],
+        rows,
+        [
+            f"320x240, {seconds} s, captions, labels and novelty: {seconds / total:.1f} times real time. Decoding, the "
+            "search for cuts and resizing run in another thread."
+        ],
+    )
+
+
+def _classification(setup: Setup) -> Table:
+    """What the networks of the classifiers cost beside the encoding of the frames that they look at."""
+    seconds = setup.size(60, 8)
+    path = video(setup.folder, seconds)
+    rows = []
+    for name in ("ucf101-6", "fights"):
+        model = captioner.load(name)
+        parts = {"encoding": (model, "encode"), "networks": (model, "probabilities")}
+        total, spent = _timed(parts, lambda model=model: model.classify(path))
+        rows.append([name, len(model.heads), seconds / total, 100 * spent["networks"] / spent["encoding"]])
+    return Table(
+        "Classification",
+        ["classifier", "networks", "times real time", "networks, % of encoding"],
+        rows,
+        [f"`classify` of {seconds} s, 320x240. Aim: the networks add at most 10 % to the encoding."],
+    )
+
+
+def _timed(parts, run) -> tuple[float, dict[str, float]]:
+    """Seconds of a second run, and those of it that were spent in some methods: name to (object, method)."""
+    spent = {}
+
+    def timed(name, function):
+        def call(*arguments, **options):
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                spent[name] += time.perf_counter() - start
+
+        return call
+
+    run()
+    for name, (owner, method) in parts.items():
+        spent[name] = 0.0
+        setattr(owner, method, timed(name, getattr(owner, method)))
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start, spent
+
+
+def _folder(setup: Setup) -> Table:
+    """A folder of short clips in one run beside one run for each clip."""
+    clips, alone = setup.size(200, 4), setup.size(10, 2)
+    folder = setup.folder / "clips"
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Path(video(setup.folder, 2))
+    for number in range(clips):
+        shutil.copyfile(source, folder / f"{number:03}.mp4")
+    options = ["--model", setup.model] if setup.model else []
+    output = setup.folder / "clips-output"
+    command = [sys.executable, "-m", "captioner", "video"]
+
+    def run(paths, name) -> float:
+        shutil.rmtree(output, ignore_errors=True)
+        start = time.perf_counter()
+        for number, path in enumerate(paths):
+            arguments = [*command, str(path), "--output", str(output / f"{name}{number}"), *options]
+            subprocess.run(arguments, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[1])
+        return time.perf_counter() - start
+
+    together = run([folder], "all") / clips
+    single = run(sorted(folder.iterdir())[:alone], "one") / alone
+    return Table(
+        "Many short clips",
+        ["how", "seconds a clip", "times one run"],
+        [["one run for the folder", together, 1.0], ["one run for each clip", single, single / together]],
+        [f"{clips} clips of 2 s, 320x240, all outputs; one run for each clip measured on {alone}. Aim: 5 times."],
+    )
 
 
 def _growth(setup: Setup) -> Table:
