@@ -48,6 +48,8 @@ SELF_CRITICAL_VIEWS = (
     FLIPPED,
     View("cropped", crop=0.12, corner=(0.3, 0.3)),
     View("flipped-cropped", flip=True, crop=0.12, corner=(0.7, 0.7)),
+    View("centre", crop=0.2),
+    View("flipped-centre", flip=True, crop=0.2),
 )
 """The reward is soon maximal on photos seen only one way; several views of each keep it honest."""
 

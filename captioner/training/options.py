@@ -111,24 +111,47 @@ class CaptionTrainingOptions:
     mix: float = 0.9
     precision: str = "bf16"
     decoder: StageOptions = field(
-        default_factory=lambda: StageOptions(epochs=10, batch_size=48, learning_rate=3e-3, average=0.99)
+        default_factory=lambda: StageOptions(epochs=6, batch_size=48, learning_rate=3e-3, average=0.99)
     )
+    # The decoder knows the captions by heart before the encoder has learnt much from them: few captions a photo, many
+    # epochs, and the decoder not trained to its best before.
     finetune: StageOptions = field(
         default_factory=lambda: StageOptions(
-            epochs=8, batch_size=24, learning_rate=4e-4, encoder_rate=0.25, class_weight=0.1, patience=8
+            epochs=16,
+            batch_size=24,
+            captions=2,
+            learning_rate=4e-4,
+            encoder_rate=0.375,
+            class_weight=0.1,
+            average=0.998,
+            patience=16,
         )
     )
     self_critical: StageOptions = field(
         default_factory=lambda: StageOptions(
-            epochs=24, batch_size=48, captions=2, learning_rate=3e-4, label_smoothing=0.0, patience=24
+            epochs=12,
+            batch_size=48,
+            captions=2,
+            learning_rate=3e-4,
+            label_smoothing=0.0,
+            patience=12,
+            common_weight=1.0,
         )
     )
     self_critical_finetune: StageOptions = field(
         default_factory=lambda: StageOptions(
-            epochs=24, batch_size=24, captions=1, learning_rate=2.5e-4, encoder_rate=0.25, label_smoothing=0.0,
-            class_weight=0.1, average=0.998, patience=24, common_weight=2.0,
+            epochs=8,
+            batch_size=24,
+            captions=1,
+            learning_rate=1e-4,
+            encoder_rate=0.5,
+            label_smoothing=0.0,
+            class_weight=0.1,
+            average=0.998,
+            patience=8,
+            common_weight=1.0,
         )
-    )  # fmt: skip
+    )
     search: SearchOptions = field(default_factory=SearchOptions)
 
     def __post_init__(self):
