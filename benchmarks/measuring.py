@@ -31,6 +31,7 @@ class Setup:
         folder: Where photos and videos are made.
         repeats: Rounds over which a median is taken.
         data: A caption data set, for what needs real photos and captions; or None.
+        clips: A clip data set, for what needs real videos; or None.
         quick: Whether everything is made small, to see that it works; the figures mean nothing then.
     """
 
@@ -38,6 +39,7 @@ class Setup:
     folder: Path
     repeats: int = 5
     data: Path | None = None
+    clips: Path | None = None
     quick: bool = False
 
     def size(self, full: int, quick: int) -> int:
