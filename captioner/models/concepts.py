@@ -77,7 +77,7 @@ class GroundingOptions:
     """
 
     required: float = 0.1
-    familiarity: float = 0.1
+    familiarity: float = 0.2
     absent: float = 0.05
     margin: float = 2.0
     most: int = 1

@@ -140,16 +140,16 @@ class CaptionTrainingOptions:
     )
     self_critical_finetune: StageOptions = field(
         default_factory=lambda: StageOptions(
-            epochs=8,
+            epochs=7,
             batch_size=24,
             captions=1,
-            learning_rate=1e-4,
+            learning_rate=1.5e-4,
             encoder_rate=0.5,
             label_smoothing=0.0,
             class_weight=0.1,
             average=0.998,
-            patience=8,
-            common_weight=1.0,
+            patience=7,
+            common_weight=1.5,
         )
     )
     search: SearchOptions = field(default_factory=SearchOptions)
