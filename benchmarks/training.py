@@ -35,7 +35,7 @@ def measure(setup: Setup) -> list[Table]:
         training.run([stage])
         seconds = clock.seconds_of_step(stage)
         steps = math.ceil(FLICKR8K_PHOTOS / asked.batch_size)
-        captions = asked.captions if stage != "self_critical" else options.samples
+        captions = options.samples if stage.startswith("self_critical") else asked.captions
         hours = asked.epochs * steps * seconds / 3600
         rows.append(
             [stage, seconds, asked.batch_size * captions / seconds, asked.batch_size / seconds, asked.epochs, hours]

@@ -17,10 +17,11 @@ import numpy as np
 from keras import ops, random
 
 from captioner.evaluation.coco_metrics import CiderD
+from captioner.media.videos import prefetch
 from captioner.models.compiling import compiled
 from captioner.models.decoder import Decoder
 from captioner.models.tokenizer import Tokenizer, normalize
-from captioner.training.batches import CachedBatches, Epoch, prefetch
+from captioner.training.batches import CachedBatches, Epoch
 
 
 class Sampler:
