@@ -12,7 +12,7 @@ import numpy as np
 
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.models.clip_frames import Encode
-from captioner.models.clip_head import ClipConfig, ClipHead, averaged_probabilities, pad
+from captioner.models.clip_head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities, pad
 from captioner.models.clip_windows import (
     Sample,
     WindowCutter,
@@ -26,6 +26,10 @@ from captioner.results import ClipPrediction, Window
 if TYPE_CHECKING:
     from captioner.captioning import ImageCaptioner
     from captioner.models.saving import SavedModel
+
+
+_WINDOWS_AT_ONCE = 16
+"""More would take memory, and time to fetch it."""
 
 
 class ClipStream:
@@ -154,6 +158,7 @@ class ClipClassifier:
             )
         self.streams = network.streams
         self.heads = tuple(ClipHead(network, saved.part(f"member{i}"), str(saved.folder)) for i in range(members))
+        self._ensemble = ClipEnsemble(self.heads)
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
         if captioner is None or captioner.encoder_sha256 != self.encoder_sha256:
@@ -270,8 +275,11 @@ class ClipClassifier:
 
     def probabilities(self, measured: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """Calibrated probabilities (windows, classes)."""
-        logits = np.stack([head(*pad(measured))[0] for head in self.heads])
-        return averaged_probabilities(logits, self.temperature)
+        logits = [
+            self._ensemble(*pad(measured[start : start + _WINDOWS_AT_ONCE]))
+            for start in range(0, len(measured), _WINDOWS_AT_ONCE)
+        ]
+        return averaged_probabilities(np.concatenate(logits, axis=1), self.temperature)
 
     def label_windows(self, spans, measured, threshold: float) -> list[Window]:
         """Windows with their labels, from (start, end) and the measurements of each."""

@@ -11,6 +11,7 @@ from captioner.models.clip_head import (
     CELLS,
     STREAMS,
     ClipConfig,
+    ClipEnsemble,
     ClipHead,
     averaged_probabilities,
     frame_inputs,
@@ -231,3 +232,14 @@ def test_weights_are_accounted_for(change):
         weights["output/bias"] = np.zeros(4)
     with pytest.raises(ModelLoadError, match=r"somewhere: .*output/"):
         ClipHead(config, weights, "somewhere")
+
+
+@pytest.mark.parametrize("cell", [*CELLS, *BASELINES])
+def test_networks_computed_together_give_what_each_gives(cell):
+    config = ClipConfig(3, cell, ("appearance", "motion"), **SMALL)
+    heads = [ClipHead(config, random_weights(config, seed)) for seed in range(4)]
+    inputs, mask = pad([random_clip(config, frames, frames) for frames in (7, 1, 4)])
+    together = ClipEnsemble(heads)(inputs, mask)
+    assert together.shape == (4, 3, 3)
+    for one, head in zip(together, heads, strict=True):
+        np.testing.assert_allclose(one, head(inputs, mask)[0], rtol=1e-5, atol=1e-5)

@@ -153,51 +153,79 @@ class ClipHead:
 
     def __call__(self, inputs: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, classes) and attention over the frames (N, T), for inputs and mask from `pad`."""
-        weights = self.weights
-        projected = []
-        for name in self.config.streams:
-            x = (inputs[name] - weights[f"{name}/mean"]) * weights[f"{name}/scale"]
-            x = np.clip(x, -CLIP, CLIP) @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
-            projected.append(np.maximum(x, 0))
-        x = np.concatenate(projected, axis=-1)
-        if self.config.cell in BASELINES:
-            hidden = x
-            attention = baseline_attention(self.config.cell, mask)
-        else:
-            hidden = self._recur(x, mask)
-            scores = (
-                np.tanh(hidden @ weights["attention/kernel"] + weights["attention/bias"]) @ weights["attention/query"]
-            )
-            scores = np.where(mask, scores, -np.inf)
-            attention = np.exp(scores - scores.max(axis=1, keepdims=True))
-            attention /= attention.sum(axis=1, keepdims=True)
-        summary = np.einsum("nt,ntu->nu", attention, hidden)
-        return summary @ weights["output/kernel"] + weights["output/bias"], attention
+        return _infer(self.config, self.weights, inputs, mask)
 
-    def _recur(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """States (N, T, units); after the end of a clip the state stays."""
-        weights = self.weights
-        projected = x @ weights["cell/kernel"] + weights["cell/bias"]
-        h = np.zeros((len(x), self.config.units), np.float32)
-        c = h
-        states = []
-        for step in range(x.shape[1]):
-            from_state = h @ weights["cell/recurrent_kernel"]
-            if self.config.cell == "simple_rnn":
-                new_h, new_c = np.tanh(projected[:, step] + from_state), c
-            elif self.config.cell == "gru":
-                xz, xr, xn = np.split(projected[:, step], 3, axis=-1)
-                hz, hr, hn = np.split(from_state + weights["cell/recurrent_bias"], 3, axis=-1)
-                update = _sigmoid(xz + hz)
-                new_h, new_c = update * h + (1 - update) * np.tanh(xn + _sigmoid(xr + hr) * hn), c
-            else:
-                i, f, g, o = np.split(projected[:, step] + from_state, 4, axis=-1)
-                new_c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
-                new_h = _sigmoid(o) * np.tanh(new_c)
-            here = mask[:, step, None]
-            h, c = np.where(here, new_h, h), np.where(here, new_c, c)
-            states.append(h)
-        return np.stack(states, axis=1)
+
+class ClipEnsemble:
+    """Several clip networks of the same settings, computed together: a step of all costs little more than one of one.
+
+    Args:
+        heads: The networks, at least one.
+    """
+
+    def __init__(self, heads: Sequence[ClipHead]):
+        self.config = heads[0].config
+        self._weights = {}
+        for name in heads[0].weights:
+            value = np.stack([head.weights[name] for head in heads])
+            # Where frames are computed side by side, a weight has to be spread over clips, or over clips and frames.
+            if name in ("cell/recurrent_bias", "output/bias"):
+                value = value[:, None]
+            elif name not in ("cell/recurrent_kernel", "output/kernel", "attention/query"):
+                value = value[:, None] if value.ndim == 3 else value[:, None, None]
+            self._weights[name] = value
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
+        """Logits (members, N, classes), for inputs and mask from `pad`."""
+        return _infer(self.config, self._weights, inputs, mask)[0]
+
+
+def _infer(config: ClipConfig, weights: Mapping[str, np.ndarray], inputs, mask) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (..., N, classes) and attention (..., N, T); the dimensions in front are those of the weights."""
+    projected = []
+    for name in config.streams:
+        x = (inputs[name] - weights[f"{name}/mean"]) * weights[f"{name}/scale"]
+        x = np.clip(x, -CLIP, CLIP) @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+        projected.append(np.maximum(x, 0))
+    x = np.concatenate(projected, axis=-1)
+    if config.cell in BASELINES:
+        hidden = x
+        attention = baseline_attention(config.cell, mask)
+    else:
+        hidden = _recur(config, weights, x, mask)
+        scores = np.tanh(hidden @ weights["attention/kernel"] + weights["attention/bias"])
+        scores = np.einsum("...ntu,...u->...nt", scores, weights["attention/query"])
+        scores = np.where(mask, scores, -np.inf)
+        attention = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        attention /= attention.sum(axis=-1, keepdims=True)
+    summary = np.einsum("...nt,...ntu->...nu", attention, hidden)
+    return summary @ weights["output/kernel"] + weights["output/bias"], attention
+
+
+def _recur(config: ClipConfig, weights: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """States (..., N, T, units); after the end of a clip the state stays."""
+    projected = x @ weights["cell/kernel"] + weights["cell/bias"]
+    h = np.zeros((*x.shape[:-2], config.units), np.float32)
+    c = h
+    states = []
+    for step in range(x.shape[-2]):
+        from_state = h @ weights["cell/recurrent_kernel"]
+        now = projected[..., step, :]
+        if config.cell == "simple_rnn":
+            new_h, new_c = np.tanh(now + from_state), c
+        elif config.cell == "gru":
+            xz, xr, xn = np.split(now, 3, axis=-1)
+            hz, hr, hn = np.split(from_state + weights["cell/recurrent_bias"], 3, axis=-1)
+            update = _sigmoid(xz + hz)
+            new_h, new_c = update * h + (1 - update) * np.tanh(xn + _sigmoid(xr + hr) * hn), c
+        else:
+            i, f, g, o = np.split(now + from_state, 4, axis=-1)
+            new_c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+            new_h = _sigmoid(o) * np.tanh(new_c)
+        here = mask[:, step, None]
+        h, c = np.where(here, new_h, h), np.where(here, new_c, c)
+        states.append(h)
+    return np.stack(states, axis=-2)
 
 
 CLIP = 5.0
