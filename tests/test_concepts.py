@@ -328,8 +328,7 @@ class TestAvoid:
 
     def test_every_image_avoids_its_own(self):
         runtime = Bigrams(3)
-        three = np.repeat(logits(cat=0.5), 3, axis=0)
-        state, memory = runtime.initial_state(features(three))
+        state, memory = runtime.initial_state(features(*[logits(cat=0.5)] * 3))
         first = self.found()[0].tokens[0]
         each = [((), (first,)), ((), ()), ((), (first,))]
         found = search(
