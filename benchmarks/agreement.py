@@ -20,7 +20,7 @@ def measure(setup: Setup) -> list[Table]:
     names = data.split("dev")[: setup.size(1_000_000, 20)]
     cider = CiderD({name: [tokenize(text) for text in data.captions[name]] for name in names})
     rows, expected = [], None
-    for runtime, precision in (("keras", "f32"), ("openvino", "f32"), ("openvino", "bf16")):
+    for runtime, precision in (("keras", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("openvino", "int8")):
         model = captioner.load(setup.model, runtime=runtime, precision=precision)
         captions = [caption.text for caption in caption_many(model, [data.images[name] for name in names])]
         score = 100 * float(cider.score(names, map(tokenize, captions)).mean())

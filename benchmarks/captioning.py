@@ -30,6 +30,7 @@ def _sweep(setup: Setup) -> Table:
     programs = {}
     models = {
         ("openvino", "bf16"): captioner.load(setup.model, runtime="openvino", precision="auto"),
+        ("openvino", "int8"): captioner.load(setup.model, runtime="openvino", precision="int8"),
         ("openvino", "f32"): captioner.load(setup.model, runtime="openvino", precision="f32"),
         ("keras", "f32"): captioner.load(setup.model, runtime="keras"),
     }

@@ -298,7 +298,7 @@ def load(
     Args:
         name: Name of a shipped model (see `list_models`) or path of a model folder; None is the default captioner.
         runtime: ``auto`` (OpenVINO where it is installed), ``openvino`` or ``keras``.
-        precision: ``auto`` (bfloat16 where the CPU computes in it), ``f32`` or ``bf16``.
+        precision: ``auto`` (bfloat16 where the CPU computes in it), ``f32``, ``bf16`` or ``int8``.
         threads: Cores to use; None for all that this process may use.
 
     Returns:

@@ -87,7 +87,7 @@ Seed = Annotated[int | None, typer.Option(help="Sampling: the same seed, the sam
 BatchSize = Annotated[int, typer.Option(help="Images computed together; results do not depend on it.")]
 Format = Annotated[str, typer.Option(help="text, json, jsonl or csv.")]
 Runtime = Annotated[str, typer.Option(help="auto, openvino or keras.")]
-Precision = Annotated[str, typer.Option(help="auto, f32 or bf16.")]
+Precision = Annotated[str, typer.Option(help="auto, f32, bf16 or int8.")]
 Threads = Annotated[int | None, typer.Option(help="Cores to use.", show_default="all")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds that a file may take before it counts as failed.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed in an earlier run.")]

@@ -26,7 +26,7 @@ class Computing:
 
     Attributes:
         runtime: ``auto``, ``openvino`` or ``keras``.
-        precision: ``auto``, ``f32`` or ``bf16``.
+        precision: ``auto``, ``f32``, ``bf16`` or ``int8``.
         threads: Cores to use; None for all that the process may use.
     """
 

@@ -173,6 +173,54 @@ def test_bfloat16_is_close(parts):
     assert [h.tokens for h in captions(runtime, features)] == alone
 
 
+def test_ranges_are_those_of_the_activations(parts):
+    import openvino as ov
+
+    from captioner.models.openvino_graphs import encoder_graph, input_ranges
+
+    images = photos(3)
+    ranges = input_ranges("lite0", SIZE, parts[1], images)
+    assert len(ranges) == sum(name.endswith("/kernel") for name in parts[1]) - 1  # all but the classifier
+    pixels = (images.astype(np.float64) - 127) / 128
+    extremes = pixels.min(axis=(1, 2, 3)).mean(), pixels.max(axis=(1, 2, 3)).mean()
+    np.testing.assert_allclose(ranges["conv_stem"], extremes, atol=1e-6)
+    block = ov.Core().compile_model(encoder_graph("lite0", SIZE, parts[1], end=3), "CPU")
+    seen = np.stack([next(iter(block([image[None]]).values())) for image in images])
+    extremes = seen.min(axis=(1, 2, 3, 4)).mean(), seen.max(axis=(1, 2, 3, 4)).mean()
+    np.testing.assert_allclose(ranges["blocks_2_expand_conv"], extremes, rtol=0.02)
+
+
+def test_8_bit_integers_are_close(parts):
+    from captioner.models.openvino_graphs import input_ranges
+
+    ranges = input_ranges("lite0", SIZE, parts[1], photos(8, seed=1))
+    runtime = make_runtime(*parts, precision="int8", ranges=ranges)
+    assert runtime.precision == "int8"
+    images = photos(4)
+    exact, rough = make_runtime(*parts, precision="f32").encode(images).pooled, runtime.encode(images).pooled
+    cosine = (exact * rough).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rough, axis=1)
+    assert (cosine > 0.97).all() and (exact != rough).mean() > 0.5
+    features = runtime.encode(photos(9))
+    alone = [captions(runtime, features[i : i + 1])[0].tokens for i in range(9)]
+    assert [h.tokens for h in captions(runtime, features)] == alone
+    with pytest.raises(CaptionerError, match="no ranges of its activations") as error:
+        make_runtime(*parts, precision="int8")
+    assert error.value.kind == "usage"
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"conv_head": [1]}', '{"conv_head": [1, 1]}', '{"conv_head": [0, Infinity]}']
+)
+def test_damaged_ranges_are_named(parts, tmp_path, text):
+    weights = {f"encoder/{name}": value for name, value in parts[1].items()}
+    weights |= {f"decoder/{name}": value for name, value in parts[3].items()}
+    texts = {"tokenizer.json": "{}", "ranges.json": text}
+    config = {"encoder": parts[0], "decoder": parts[2]}
+    save_model(tmp_path / "model", kind="captioner", config=config, weights=weights, texts=texts, metadata={}, card="")
+    with pytest.raises(ModelLoadError, match=r"ranges\.json: not a table of ranges"):
+        open_runtime(read_model(tmp_path / "model"))
+
+
 def test_an_encoder_in_two_parts_equals_the_whole(parts):
     import openvino as ov
 
@@ -283,9 +331,10 @@ def test_the_shipped_model_says_the_same_on_both_runtimes():
     photographs += [photo[40:260, 60:] for photo in photographs] + [photo[:, ::-1] for photo in photographs]
     if "flickr8k" not in captioner.list_models():
         pytest.skip("this checkout has no shipped model")
-    expected, exact, rough = (
+    expected, exact, rough, integers = (
         [caption.text for caption in captioner.load(runtime=runtime, precision=precision).caption(photographs)]
-        for runtime, precision in (("keras", "f32"), ("openvino", "f32"), ("openvino", "bf16"))
+        for runtime, precision in (("keras", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("openvino", "int8"))
     )
     assert exact == expected
-    assert sum(a == b for a, b in zip(rough, expected, strict=True)) >= 8  # of 12; 93 % of the dev photos
+    assert sum(a == b for a, b in zip(rough, expected, strict=True)) >= 8  # of 12; 95 % of the dev photos
+    assert sum(a == b for a, b in zip(integers, expected, strict=True)) >= 6

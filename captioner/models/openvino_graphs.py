@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import openvino
 
 Weights = Mapping[str, np.ndarray]
+Ranges = Mapping[str, tuple[float, float]]
+"""Name of a convolution to the lowest and highest value of its input that are told apart."""
 
 _EPSILON = 1e-3  # of the batch normalisation
 # First blocks of the stages that halve the grid are the same in every variant but for the number of blocks before them:
@@ -33,7 +35,14 @@ def knows_encoder(name: str) -> bool:
 
 
 def encoder_graph(
-    name: str, image_size: int, weights: Weights, *, begin: int = 0, end: int | None = None
+    name: str,
+    image_size: int,
+    weights: Weights,
+    *,
+    begin: int = 0,
+    end: int | None = None,
+    ranges: Ranges | None = None,
+    observed: dict | None = None,
 ) -> openvino.Model:
     """An EfficientNet-Lite for one image, or some of its layers: 0 is the stem, then come the blocks and the head.
 
@@ -43,6 +52,8 @@ def encoder_graph(
         weights: ``layer/variable`` to array.
         begin: First layer.
         end: Layer before which it stops; None for no stop.
+        ranges: Of the inputs of those convolutions that are to be computed with 8-bit integers.
+        observed: A dict that is given the inputs of all convolutions, from which to find their ranges.
 
     Returns:
         A model from ``images`` (1, size, size, 3) uint8 RGB to ``grid`` (1, positions, channels), ``pooled`` (1,
@@ -57,7 +68,7 @@ def encoder_graph(
         x = source = ops.parameter([1, image_size, image_size, 3], np.uint8, name="images")
         x = ops.convert(ops.transpose(x, [0, 3, 1, 2]), np.float32)
         x = ops.multiply(ops.subtract(x, _constant(127.0)), _constant(1 / 128))
-        x = _conv_norm(x, weights, "conv_stem", stride=strides[0])
+        x = _conv_norm(x, weights, "conv_stem", ranges, observed, stride=strides[0])
     else:
         side = image_size
         for stride in strides[:begin]:
@@ -65,10 +76,10 @@ def encoder_graph(
         channels = weights[f"{_last_convolution(begin)}/kernel"].shape[-1]
         x = source = ops.parameter([1, channels, side, side], np.float32, name="activations")
     for number in range(max(begin, 1), len(strides) if end is None else end):
-        x = _block(x, weights, f"blocks_{number - 1}", strides[number])
+        x = _block(x, weights, f"blocks_{number - 1}", strides[number], ranges, observed)
     if end is not None:
         return _model(ov, {"activations": x}, [source], f"encoder_{name}_{begin}_{end}")
-    x = _conv_norm(x, weights, "conv_head")
+    x = _conv_norm(x, weights, "conv_head", ranges, observed)
     channels = weights["conv_head/kernel"].shape[-1]
     grid = ops.reshape(ops.transpose(x, [0, 2, 3, 1]), [0, -1, channels], special_zero=True)
     pooled = ops.reduce_mean(x, [2, 3], keep_dims=False)
@@ -80,15 +91,15 @@ def _last_convolution(begin: int) -> str:
     return "conv_stem" if begin == 1 else f"blocks_{begin - 2}_project_conv"
 
 
-def _block(x, weights: Weights, block: str, stride: int):
+def _block(x, weights: Weights, block: str, stride: int, ranges, observed):
     """An inverted residual."""
     from openvino import opset13 as ops
 
     inputs = x
     if f"{block}_expand_conv/kernel" in weights:
-        x = _conv_norm(x, weights, f"{block}_expand_conv")
-    x = _conv_norm(x, weights, f"{block}_depthwise_conv", stride=stride, depthwise=True)
-    x = _conv_norm(x, weights, f"{block}_project_conv", activation=False)
+        x = _conv_norm(x, weights, f"{block}_expand_conv", ranges, observed)
+    x = _conv_norm(x, weights, f"{block}_depthwise_conv", ranges, observed, stride=stride, depthwise=True)
+    x = _conv_norm(x, weights, f"{block}_project_conv", ranges, observed, activation=False)
     return ops.add(x, inputs) if x.get_output_partial_shape(0) == inputs.get_output_partial_shape(0) else x
 
 
@@ -218,9 +229,15 @@ def _strides(name: str) -> list[int]:
     return strides
 
 
-def _conv_norm(x, weights: Weights, layer: str, *, stride: int = 1, depthwise=False, activation=True):
+def _conv_norm(
+    x, weights: Weights, layer: str, ranges: Ranges | None, observed: dict | None, *, stride: int = 1, depthwise=False,
+    activation=True,
+):  # fmt: skip
     """A convolution with its fixed normalisation folded in, and ReLU6."""
     from openvino import opset13 as ops
+
+    if observed is not None:
+        observed[layer] = x
 
     kernel, gamma, beta, mean, variance = (
         weights[f"{layer}/{name}"].astype(np.float64)
@@ -233,9 +250,55 @@ def _conv_norm(x, weights: Weights, layer: str, *, stride: int = 1, depthwise=Fa
     else:  # (h, w, in, out) to (out, in, h, w)
         kernel = (kernel * scale).transpose(3, 2, 0, 1)
         convolution = ops.convolution
-    x = convolution(x, _constant(kernel), [stride, stride], [0, 0], [0, 0], [1, 1], "same_upper")
+    filters = _constant(kernel)
+    if ranges and layer in ranges:
+        x = _rounded(x, *ranges[layer])
+        # Filters are symmetric around 0, every output channel in steps of its own.
+        largest = np.abs(kernel).max(axis=tuple(range(1, kernel.ndim)), keepdims=True) + 1e-12
+        low, high = _constant(-largest), _constant(largest)
+        filters = ops.fake_quantize(filters, low, high, low, high, 255)
+    x = convolution(x, filters, [stride, stride], [0, 0], [0, 0], [1, 1], "same_upper")
     x = ops.add(x, _constant((beta - mean * scale).reshape(1, -1, 1, 1)))
     return ops.clamp(x, 0.0, 6.0) if activation else x
+
+
+def _rounded(x, lowest: float, highest: float):
+    """Values in 256 steps, which the CPU plugin turns into 8-bit integers."""
+    from openvino import opset13 as ops
+
+    if lowest < 0:
+        bound = max(-lowest, highest)
+        low, high = _constant(-bound), _constant(bound * 127 / 128)
+    else:
+        low, high = _constant(0.0), _constant(highest)
+    return ops.fake_quantize(x, low, high, low, high, 256)
+
+
+def input_ranges(name: str, image_size: int, weights: Weights, images: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Ranges of the inputs of an encoder's convolutions: means over images of the lowest and the highest value.
+
+    Args:
+        name: See `encoder_graph`.
+        image_size: See `encoder_graph`.
+        weights: See `encoder_graph`.
+        images: Photos of the kind that the encoder will see, uint8 (N, S, S, 3).
+    """
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    observed: dict = {}
+    graph = encoder_graph(name, image_size, weights, observed=observed)
+    axes = [0, 1, 2, 3]
+    outputs = {}
+    for layer, node in observed.items():
+        outputs[f"{layer} low"] = ops.reduce_min(node, axes, keep_dims=False)
+        outputs[f"{layer} high"] = ops.reduce_max(node, axes, keep_dims=False)
+    model = ov.Core().compile_model(_model(ov, outputs, graph.get_parameters(), "ranges"), "CPU")
+    request = model.create_infer_request()
+    values = np.mean([list(request.infer([image[None]]).values()) for image in images], axis=0, dtype=np.float64)
+    return {
+        layer: (float(low), float(high)) for layer, (low, high) in zip(observed, values.reshape(-1, 2), strict=True)
+    }
 
 
 def _constant(value, dtype=np.float32):

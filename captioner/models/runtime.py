@@ -6,6 +6,7 @@ neither Keras nor TensorFlow.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from captioner.errors import CaptionerError, ModelLoadError
-from captioner.models.openvino_graphs import encoder_graph, knows_encoder, start_graph, step_graph
+from captioner.models.openvino_graphs import Ranges, encoder_graph, knows_encoder, start_graph, step_graph
 
 if TYPE_CHECKING:
     from captioner.models.saving import SavedModel
 
 RUNTIMES = ("auto", "keras", "openvino")
-PRECISIONS = ("auto", "f32", "bf16")
+PRECISIONS = ("auto", "f32", "bf16", "int8")
 _KERAS_BATCH = 16
 _MEMORY_PARTS = 3
 _EXACT_LAYERS = 3  # of the encoder, in float32 always: the stem and two blocks
@@ -94,7 +95,8 @@ def open_runtime(
         saved: From `captioner.models.saving.read_model`.
         runtime: ``keras``, ``openvino``, or ``auto``: OpenVINO where it knows the encoder.
         precision: ``f32``, ``bf16``, or ``auto``: bfloat16 where the CPU computes in it. In float32 nearly all captions
-            are those of Keras; in bfloat16 about one in ten is worded differently, neither better nor worse.
+            are those of Keras; in bfloat16 about one in twenty is worded differently, neither better nor worse.
+            ``int8`` encodes with 8-bit integers, for models that know the ranges of their activations.
         threads: Cores to use; None for all that this process may use.
 
     Raises:
@@ -117,8 +119,23 @@ def open_runtime(
         runtime=runtime,
         precision=precision,
         threads=threads,
+        ranges=_ranges(saved),
         where=str(saved.folder),
     )
+
+
+def _ranges(saved: SavedModel) -> dict[str, tuple[float, float]] | None:
+    """What ``ranges.json`` holds, where the model has one: convolution to lowest and highest input."""
+    text = saved.texts.get("ranges.json")
+    if text is None:
+        return None
+    try:
+        ranges = {str(layer): (float(low), float(high)) for layer, (low, high) in json.loads(text).items()}
+        if not all(math.isfinite(low) and low < high < math.inf for low, high in ranges.values()):
+            raise ValueError("a range is empty")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelLoadError(f"{saved.folder / 'ranges.json'}: not a table of ranges ({error})") from error
+    return ranges
 
 
 def make_runtime(
@@ -130,6 +147,7 @@ def make_runtime(
     runtime: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    ranges: Ranges | None = None,
     where: str = "the model",
 ) -> Runtime:
     """Runs an encoder, or an encoder and a decoder, of which the parts are at hand; see `open_runtime`.
@@ -142,6 +160,7 @@ def make_runtime(
         runtime: See `open_runtime`.
         precision: See `open_runtime`.
         threads: See `open_runtime`.
+        ranges: For ``int8``: see `captioner.models.openvino_graphs.input_ranges`.
         where: Where the weights come from, for error messages.
     """
     if runtime not in RUNTIMES:
@@ -156,11 +175,16 @@ def make_runtime(
     if runtime == "openvino":
         if not knows_encoder(name):
             raise _usage(f"the openvino runtime does not know the encoder {name!r}; use runtime='keras'")
+        if precision == "int8" and ranges is None:
+            raise _usage(
+                f"{where}: has no ranges of its activations, which int8 needs; "
+                "captioner.training.calibration.calibrate_model adds them"
+            )
         parts = [encoder_config, _Accounted(encoder_weights, where)]
         if decoder_config is not None:
             parts += [decoder_config, _Accounted(decoder_weights, where)]
         try:
-            opened = OpenVinoRuntime(*parts, precision=precision, threads=threads)
+            opened = OpenVinoRuntime(*parts, precision=precision, threads=threads, ranges=ranges)
         except (KeyError, ValueError, RuntimeError) as error:
             raise ModelLoadError(
                 f"{where}: weights.npz does not fit config.json ({str(error).strip().splitlines()[-1]}); "
@@ -169,8 +193,8 @@ def make_runtime(
         for weights in parts[1::2]:
             weights.check_all_used()
         return opened
-    if precision == "bf16":
-        raise _usage("the keras runtime computes in f32; for bf16 use runtime='openvino'")
+    if precision in ("bf16", "int8"):
+        raise _usage(f"the keras runtime computes in f32; for {precision} use runtime='openvino'")
     return KerasRuntime.from_weights(
         encoder_config, encoder_weights, decoder_config, decoder_weights, threads=threads, where=where
     )
@@ -298,31 +322,41 @@ class OpenVinoRuntime:
     features do not depend on the others, and the activations of one image stay in a core's cache.
 
     In bfloat16 the first layers of the encoder stay in float32: they hold edge detectors whose large weights cancel, so
-    that rounding there does half of all the harm, while they are a small part of the work.
+    that rounding there does half of all the harm, while they are a small part of the work. With 8-bit integers
+    (``int8``) they stay as well, and so does the decoder, which is computed in what ``auto`` means.
     """
 
     name = "openvino"
 
     def __init__(
         self, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, precision="auto",
-        threads=None,
+        threads=None, ranges=None,
     ):  # fmt: skip
         import openvino as ov
 
         core = ov.Core()
         threads = threads or _cores()
-        if precision == "auto":
-            precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        self.precision = precision
+        fastest = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        self.precision = precision = fastest if precision == "auto" else precision
+        if precision == "int8":
+            precision = fastest
+        else:
+            ranges = None
         self.image_size = encoder_config["image_size"]
         settings = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         streams = {**settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": threads}
-        layers = (
-            {(0, _EXACT_LAYERS): "f32", (_EXACT_LAYERS, None): "bf16"} if precision == "bf16" else {(0, None): "f32"}
-        )
+        exact = ranges is None and precision == "f32"
+        layers = {(0, None): "f32"} if exact else {(0, _EXACT_LAYERS): "f32", (_EXACT_LAYERS, None): precision}
         self._encoder = [
             core.compile_model(
-                encoder_graph(encoder_config["name"], self.image_size, encoder_weights, begin=begin, end=end),
+                encoder_graph(
+                    encoder_config["name"],
+                    self.image_size,
+                    encoder_weights,
+                    begin=begin,
+                    end=end,
+                    ranges=ranges if begin else None,
+                ),
                 "CPU",
                 {**streams, "INFERENCE_PRECISION_HINT": kind},
             )

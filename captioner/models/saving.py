@@ -22,7 +22,7 @@ from captioner.errors import CaptionerError, ModelLoadError
 
 FORMAT = 1
 KINDS = {"captioner": "tokenizer.json", "clip_classifier": "labels.json", "forecaster": None}
-OPTIONAL = {"captioner": ("concepts.json", "familiarity.json")}
+OPTIONAL = {"captioner": ("concepts.json", "familiarity.json", "ranges.json")}
 """Files that a model of the kind may have besides."""
 MAX_WEIGHT_BYTES = 2**30
 """Limit on the unpacked weights of a folder."""

@@ -6,8 +6,10 @@ that the training did not use, but for what is usual, which is learned on those 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,11 +24,13 @@ from captioner.media.images import read_image
 from captioner.models.concepts import Concepts, GroundingOptions
 from captioner.models.confidence import WordCalibration
 from captioner.models.familiarity import Familiarity
+from captioner.models.openvino_graphs import Ranges, input_ranges, knows_encoder
 from captioner.models.runtime import Features
-from captioner.models.saving import SHIPPED, read_model, save_model
+from captioner.models.saving import SHIPPED, SavedModel, read_model, save_model
 from captioner.training.caption_data import CaptionDataset, read_captions
 
 _BATCH = 16
+_RANGE_PHOTOS = 100
 _COVERAGES = (0.1, 0.25, 0.5, 0.75, 1.0)
 Progress = Callable[[str, int, int], None]
 
@@ -42,7 +46,7 @@ def calibrate_model(
     threads: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> dict:
-    """Gives a captioner its familiarity, its table of concepts and the calibration of its words.
+    """Gives a captioner its familiarity, table of concepts, ranges of activations and the calibration of its words.
 
     A word of a caption counts as right if it is among the tokens of what people wrote for the photo; see
     `captioner.models.confidence`.
@@ -83,6 +87,8 @@ def calibrate_model(
     train = data.split("train")
     train = train[:: max(1, len(train) // train_photos)]
     encoded = encoded_photos(load(folder, threads=threads), data, train, "training photos", progress)
+    if knows_encoder(saved.config["encoder"]["name"]):
+        texts["ranges.json"] = json.dumps(_ranges(saved, data, train[:_RANGE_PHOTOS]))
     texts["familiarity.json"] = Familiarity.fit(np.concatenate([part.class_scores for _, part in encoded])).to_json()
     save({}, saved.metadata)
 
@@ -100,6 +106,16 @@ def calibrate_model(
     }
     save(calibration, {**saved.metadata, "calibration": record})
     return record
+
+
+def _ranges(saved: SavedModel, data: CaptionDataset, files: Sequence[str]) -> Ranges:
+    """Ranges of the encoder's activations on some photos, for computing with 8-bit integers."""
+    name, size = saved.config["encoder"]["name"], saved.config["encoder"]["image_size"]
+    images = []
+    for file in files:
+        with suppress(CaptionerError):
+            images.append(read_image(data.images[file], size=size))
+    return input_ranges(name, size, saved.part("encoder"), np.stack(images))
 
 
 def encoded_photos(
