@@ -356,7 +356,10 @@ def list_models() -> int:
     for name in model_names():
         metadata = json.loads((SHIPPED / name / "metadata.json").read_text(encoding="utf-8"))
         size = sum(file.stat().st_size for file in (SHIPPED / name).iterdir() if file.is_file())
-        scores = metadata.get("scores", {})
+        scores = {
+            key: value.get("estimate") if isinstance(value, dict) else value
+            for key, value in metadata.get("scores", {}).items()
+        }
         shown = ", ".join(f"{key} {value:.3g}" for key, value in scores.items() if isinstance(value, int | float))
         rows.append((name, model_kind(name), f"{metadata.get('parameters', 0):,}", f"{size / 1e6:.1f}", shown))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
