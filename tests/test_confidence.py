@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from captioner.errors import ModelLoadError
+from captioner.errors import CaptionerError, DatasetError, ModelLoadError
 from captioner.evaluation.calibration import fit_platt
 from captioner.models.confidence import WordCalibration
 from captioner.models.familiarity import Familiarity
@@ -205,6 +205,25 @@ class TestCalibrateModel:
         texts = after.texts
         assert calibrate_model(folder, photo_folder, other=photo_folder, threads=1) == record
         assert read_model(folder).texts == texts
+
+    def test_a_calibrated_model_can_be_computed_with_8_bit_integers(self, tiny_captioner, photo_folder, tmp_path):
+        from captioner.captioning import load
+        from captioner.training.caption_data import read_captions
+
+        folder, photos = tmp_path / "model", tmp_path / "photos"
+        shutil.copytree(tiny_captioner, folder)
+        with pytest.raises(CaptionerError, match="no ranges of its activations"):
+            load(folder, precision="int8")
+        shutil.copytree(photo_folder, photos)
+        data = read_captions(photos)
+        train = data.split("train")
+        data.images[train[0]].write_bytes(b"no photo")
+        calibrate_model(folder, photos, threads=1)
+        assert load(folder, precision="int8").caption(photos / "9.png").words
+        for file in train:
+            data.images[file].write_bytes(b"no photo")
+        with pytest.raises(DatasetError):
+            calibrate_model(folder, photos, threads=1)
 
     def test_confidence_is_the_geometric_mean_of_the_words(self, tiny_captioner, photo_folder, tmp_path):
         from captioner.captioning import load

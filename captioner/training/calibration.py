@@ -87,9 +87,9 @@ def calibrate_model(
     train = data.split("train")
     train = train[:: max(1, len(train) // train_photos)]
     encoded = encoded_photos(load(folder, threads=threads), data, train, "training photos", progress)
-    if knows_encoder(saved.config["encoder"]["name"]):
-        texts["ranges.json"] = json.dumps(_ranges(saved, data, train[:_RANGE_PHOTOS]))
     texts["familiarity.json"] = Familiarity.fit(np.concatenate([part.class_scores for _, part in encoded])).to_json()
+    if knows_encoder(saved.config["encoder"]["name"]):
+        texts["ranges.json"] = json.dumps(_ranges(saved, data, train))
     save({}, saved.metadata)
 
     model = load(folder, threads=threads)
@@ -109,12 +109,14 @@ def calibrate_model(
 
 
 def _ranges(saved: SavedModel, data: CaptionDataset, files: Sequence[str]) -> Ranges:
-    """Ranges of the encoder's activations on some photos, for computing with 8-bit integers."""
+    """Ranges of the encoder's activations on the first readable photos, for computing with 8-bit integers."""
     name, size = saved.config["encoder"]["name"], saved.config["encoder"]["image_size"]
     images = []
     for file in files:
         with suppress(CaptionerError):
             images.append(read_image(data.images[file], size=size))
+        if len(images) == _RANGE_PHOTOS:
+            break
     return input_ranges(name, size, saved.part("encoder"), np.stack(images))
 
 
