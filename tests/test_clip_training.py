@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -291,7 +292,7 @@ def test_trained_folder_says_what_it_is(trained, captioner):
 
 
 def test_finished_training_is_not_done_again_and_a_comparison_can_be_added(
-    trained, bright_and_dark, captioner, monkeypatch
+    trained, bright_and_dark, captioner, monkeypatch, tmp_path
 ):
     from captioner.training import clip_fitting, clips
 
@@ -300,19 +301,32 @@ def test_finished_training_is_not_done_again_and_a_comparison_can_be_added(
     assert again.scores == trained.scores
     monkeypatch.undo()
     monkeypatch.setattr(clips, "COMPARED", (("single frame", "single_frame"), ("GRU", "gru")))
-    options = replace(QUICK, epochs=1)
-    clip_set = clips.assign_splits(clips.read_clips(bright_and_dark))
-    present = [clip for clip in clip_set.clips if clip.name != "bad.mp4"]
-    measured, _ = clips.measure(present, captioner, QUICK, trained.folder / "training", key="k")
-    rows = list(clips.compare_networks(present, measured, clip_set.labels, options))
+    fitted = []
+    monkeypatch.setattr(
+        clips, "fit_networks", lambda *given, **chosen: fitted.append(chosen["folder"]) or fit(*given, **chosen)
+    )
+    fit = clip_fitting.fit_networks
+    folder = tmp_path / "light"
+    shutil.copytree(trained.folder, folder)
+    compared = clips.train_clips(bright_and_dark, folder, QUICK, captioner=captioner, compare=True)
+    rows = compared.comparison
     assert [(row["network"], row["motion"]) for row in rows] == [
         ("single frame", False), ("single frame", True), ("GRU", False), ("GRU", True),
     ]  # fmt: skip
-    assert all(0 <= row["accuracy"] <= 1 and row["seeds"] == 2 for row in rows)
-    facts = json.loads((trained.folder / "metadata.json").read_text())
-    config = json.loads((trained.folder / "config.json").read_text())
-    card = clips.model_card("light", clip_set, config, {**facts, "comparison": rows})
-    assert "| single frame | " in card and "| GRU | " in card and "over 2 seeds" in card
+    assert all(0 <= row["accuracy"] <= 1 and row["seeds"] == 5 for row in rows)
+    assert compared.scores == trained.scores
+    training = folder / "training"
+    others = training / "compared"
+    assert fitted == [
+        training, others / "single_frame-appearance", others / "single_frame-appearance-change",
+        others / "gru-appearance", training,
+    ]  # fmt: skip
+    card = (folder / "README.md").read_text()
+    assert "| single frame | " in card and "| GRU | " in card and "over 5 seeds" in card
+    # a comparison that was stopped trains no network twice
+    monkeypatch.setattr(clip_fitting, "augmented", lambda *_: pytest.fail("trains again"))
+    again = clips.train_clips(bright_and_dark, folder, QUICK, captioner=captioner, compare=True)
+    assert again.comparison == rows
 
 
 def test_no_readable_clip(tmp_path, captioner):

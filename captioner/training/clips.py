@@ -47,6 +47,8 @@ COMPARED = (
     ("GRU", "gru"),
 )
 """Rows of the table in the model card: name and cell."""
+COMPARED_SEEDS = (0, 1, 2, 3, 4)
+"""Seeds of each network in that table, however many the trained model has."""
 HIGHEST_THRESHOLD = 0.5
 """No trained model asks for a higher probability than this by itself."""
 
@@ -130,9 +132,12 @@ def train_clips(
         {clip.name: _prediction(row, dataset.labels, threshold) for clip, row in zip(judged, shares, strict=True)},
         groups={clip.name: clip.group for clip in judged},
     )
-    rows = tuple(
-        compare_networks(clips, measured, dataset.labels, options, output / "training", progress) if compare else ()
-    )
+    rows: tuple[dict, ...] = ()
+    if compare:
+        training = output / "training"
+        rows = tuple(
+            compare_networks(clips, measured, dataset.labels, options, folder=training, key=key, progress=progress)
+        )
     figure = confusion_figure(scores)
     write_atomic(output / "confusion.png", figure)
     config = {
@@ -209,9 +214,22 @@ def compare_networks(
     measured: Mapping[str, Sequence[ClipWindows]],
     labels: Sequence[str],
     options: ClipOptions,
+    *,
+    folder: Path | None = None,
+    key: str = "",
     progress: Callable[..., None] | None = None,
 ) -> Iterator[dict]:
-    """The table of the model card: every cell, with and without motion, over the seeds.
+    """The table of the model card: every cell, with and without motion, over `COMPARED_SEEDS`.
+
+    Args:
+        clips: See `captioner.training.clip_fitting.fit_networks`.
+        measured: Likewise.
+        labels: Likewise.
+        options: Likewise; cell, seeds and, without motion, streams are replaced.
+        folder: Where the trained model's own networks are, which are not trained again, and where the others go; None
+            keeps none.
+        key: See `captioner.training.clip_fitting.fit_networks`.
+        progress: Likewise.
 
     Yields:
         ``{"network", "motion", "accuracy", "spread", "seeds", "folds"}``: mean and standard deviation over the seeds of
@@ -220,9 +238,11 @@ def compare_networks(
     for title, cell in COMPARED:
         for motion in (False, True):
             streams = options.streams if motion else ("appearance",)
-            chosen = replace(options, cell=cell, streams=streams)
-            networks = fit_networks(clips, measured, labels, chosen, progress=progress)
-            accuracies = seed_accuracies(networks, clips, labels, len(options.seeds))
+            chosen = replace(options, cell=cell, streams=streams, seeds=COMPARED_SEEDS)
+            own = (cell, streams) == (options.cell, options.streams)
+            kept = folder if own or folder is None else folder / "compared" / f"{cell}-{'-'.join(streams)}"
+            networks = fit_networks(clips, measured, labels, chosen, folder=kept, key=key, progress=progress)
+            accuracies = seed_accuracies(networks, clips, labels, len(chosen.seeds))
             yield {
                 "network": title,
                 "motion": motion,
