@@ -262,7 +262,7 @@ def train_captions(
     data: TrainData,
     output: TrainOutput,
     stages: Annotated[
-        str, typer.Option(help="Comma-separated.")
+        str, typer.Option(help="Comma-separated, each from the one named before it.")
     ] = "decoder,finetune,self_critical,self_critical_finetune",
     encoder: Annotated[
         str | None, typer.Option(help="lite0, lite1, lite2, or a keras.applications model.", show_default="lite2")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from shape_photos import SIZE, write_photos
 
-from captioner.errors import DatasetError, ModelLoadError
+from captioner.errors import CaptionerError, DatasetError, ModelLoadError
 from captioner.models.saving import read_model
 from captioner.models.search import SearchOptions
 from captioner.training.caption_data import CaptionDataset, read_captions
@@ -155,8 +155,24 @@ def test_the_precision_stays_inside(training):
 def test_stages_need_the_one_before(training):
     with pytest.raises(ModelLoadError, match="decoder"):
         training.run(["finetune"])
-    with pytest.raises(ValueError, match="unknown stage 'holiday'; known: decoder, finetune, self_critical"):
+    with pytest.raises(CaptionerError, match="unknown stage 'holiday'; known: decoder, finetune, self_critical"):
         training.run(["decoder", "holiday"])
+    with pytest.raises(CaptionerError, match=r"stages go in the order decoder, .* not self_critical, decoder"):
+        training.run(["self_critical", "decoder"])
+
+
+def test_a_stage_may_be_skipped(run, photos, tmp_path):
+    """The decoder alone, by cross-entropy and self-critically: the encoder stays what ImageNet made of it."""
+    _, whole, _, _ = run
+    for name in ("decoder.checkpoint.npz", "decoder.csv", "decoder"):
+        (shutil.copytree if (whole / name).is_dir() else shutil.copy)(whole / name, tmp_path / name)
+    records = train_captions(photos, tmp_path, OPTIONS, stages=["decoder", "self_critical"])
+    assert list(records) == ["decoder", "self_critical"]
+    start, end = (read_model(tmp_path / stage) for stage in records)
+    for name, value in start.part("encoder").items():
+        np.testing.assert_array_equal(end.part("encoder")[name], value)
+    assert not np.array_equal(end.part("decoder")["cell/kernel"], start.part("decoder")["cell/kernel"])
+    assert [entry["stage"] for entry in end.metadata["stages"]] == ["decoder", "self_critical"]
 
 
 def test_data_that_make_no_sense_are_refused(photos, tmp_path):

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 import captioner.evaluation.coco_metrics as metrics
-from captioner.errors import DatasetError
+from captioner.errors import CaptionerError, DatasetError
 from captioner.evaluation.ptb import tokenize
 from captioner.models.compiling import compiled
 from captioner.models.decoder import Decoder, DecoderConfig
@@ -122,23 +122,27 @@ class CaptionTraining:
         """Runs stages in order, each from the best weights of the one before.
 
         Args:
-            stages: Some of `captioner.training.options.STAGES`.
+            stages: Some of `captioner.training.options.STAGES`, in that order. What is left out between two of them is
+                skipped; the first starts from the stage that precedes it there, run earlier in this folder.
 
         Returns:
             Stage name to the record of `captioner.training.loop.fit_stage`.
 
         Raises:
-            ValueError: There is no such stage.
+            CaptionerError: There is no such stage, or they are in another order (``kind="usage"``).
             ModelLoadError: The stage before has not been run in this folder.
         """
         unknown = set(stages) - set(STAGES)
         if unknown:
-            raise ValueError(f"unknown stage {min(unknown)!r}; known: {', '.join(STAGES)}")
-        records = {}
+            raise CaptionerError(f"unknown stage {min(unknown)!r}; known: {', '.join(STAGES)}", kind="usage")
+        if list(stages) != [stage for stage in STAGES if stage in stages]:
+            order = f"stages go in the order {', '.join(STAGES)}, each once, not {', '.join(stages)}"
+            raise CaptionerError(order, kind="usage")
+        records: dict[str, dict] = {}
         for stage in stages:
-            before = STAGES.index(stage) - 1
-            if before >= 0:
-                self.load(self.output / STAGES[before])
+            earlier = list(records) or STAGES[: STAGES.index(stage)]
+            if earlier:
+                self.load(self.output / earlier[-1])
             records[stage] = getattr(self, f"_run_{stage}")()
         return records
 
