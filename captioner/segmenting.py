@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from captioner.evaluation.diversity import FUNCTION_WORDS
+from captioner.media.clock import TOLERANCE
 from captioner.media.shots import split_long
 from captioner.models.runtime import Features
 from captioner.results import Caption, Segment, Window
-
-TOLERANCE = 1e-3
-"""Seconds to which times are exact, since containers keep milliseconds."""
 
 _MOST_LABELS = 3
 

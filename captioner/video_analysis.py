@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from captioner.errors import CaptionerError, ModelLoadError
+from captioner.media.clock import FrameClock
 from captioner.media.images import read_image
 from captioner.media.shots import LONGEST_SEGMENT, SHORTEST_SHOT, ShotDetector
 from captioner.media.videos import VideoReader, prefetch
@@ -18,7 +19,7 @@ from captioner.models.forecaster import Forecaster, novelty_curve
 from captioner.models.runtime import Features
 from captioner.outputs.thumbnails import thumbnail
 from captioner.results import Caption, Segment, VideoAnalysis
-from captioner.segmenting import TOLERANCE, EncodedFrame, Piece, SegmentBuilder, labels_between, merged
+from captioner.segmenting import EncodedFrame, Piece, SegmentBuilder, labels_between, merged
 
 if TYPE_CHECKING:
     from captioner.captioning import ImageCaptioner
@@ -121,14 +122,18 @@ class VideoAnalyzer:
         """What the rest needs of a video: the frames that are due for anything, and the cuts between them."""
         size = self.captioner.image_size
         detector = ShotDetector(shortest=self.shortest_shot)
-        captions = _Clock(self.interval)
-        clips = _Clock(self.classifier.interval) if self.classifier is not None else None
+        captions = FrameClock(self.interval)
+        clips = FrameClock(self.classifier.interval) if self.classifier is not None else None
         last_cut, last_seen = 0.0, -1.0
         for frame in reader:
             cut = detector.push(frame.time, frame.image)
             last_cut = last_cut if cut is None else cut
             regular = captions.due(frame.time)
+            if regular:
+                captions.take(frame.time)
             clip = clips is not None and clips.due(frame.time)
+            if clip:
+                clips.take(frame.time)
             # A shot that would be over before a frame of it is due gets one.
             visible = regular or last_seen < last_cut
             if visible:
@@ -198,20 +203,6 @@ class _Sample:
     square: np.ndarray | None = None
     image: np.ndarray | None = None
     picture: bytes | None = None
-
-
-class _Clock:
-    """Says of rising times which are the first at or after each multiple of an interval."""
-
-    def __init__(self, interval: float):
-        self._interval = interval
-        self._next = 0.0
-
-    def due(self, time: float) -> bool:
-        if time < self._next - TOLERANCE:
-            return False
-        self._next = (math.floor((time + TOLERANCE) / self._interval) + 1) * self._interval
-        return True
 
 
 class _Pass:

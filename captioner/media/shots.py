@@ -7,6 +7,8 @@ from collections import deque
 
 import numpy as np
 
+from captioner.media.clock import TOLERANCE
+
 LONGEST_SEGMENT = 10.0
 """Seconds that one caption covers at most, by default."""
 
@@ -15,7 +17,6 @@ SHORTEST_SHOT = 0.6
 
 # Width to which frames are reduced: cuts change the whole picture, and noise averages out.
 _WIDTH = 160
-_TOLERANCE = 1e-3  # seconds; containers keep milliseconds
 # A cut is known this many frames later, because the detector compares it with the frames on both sides.
 _WINDOW = 2
 
@@ -136,7 +137,7 @@ def split_long(shots: list[tuple[float, float]], longest: float = LONGEST_SEGMEN
         while end - start >= 1.5 * longest:
             pieces.append((start, start + longest))
             start += longest
-        if end - start > longest + _TOLERANCE:
+        if end - start > longest + TOLERANCE:
             middle = (start + end) / 2
             pieces.append((start, middle))
             start = middle

@@ -16,6 +16,7 @@ import numpy as np
 
 from captioner.errors import VideoReadError
 from captioner.media import containers
+from captioner.media.clock import FrameClock
 from captioner.media.files import check_pixels, explained_access
 from captioner.media.images import MAX_PIXELS, name_of, read_image
 
@@ -25,8 +26,6 @@ VIDEO_EXTENSIONS = frozenset(
 )
 """Extensions, in lower case, of the files that a folder scan takes for videos."""
 
-# Containers keep times in milliseconds at worst: a frame this little before a sampling time is the frame that is meant.
-_TIME_TOLERANCE = 1e-3
 _USUAL_FPS = 25.0
 
 Item = TypeVar("Item")
@@ -93,7 +92,7 @@ class VideoReader:
         self.truncated = False
         self._index = -1
         self._time = 0.0
-        self._due = start
+        self._clock = FrameClock(every, start)
         self._lock = threading.Lock()  # closing while another thread decodes would crash the process
         container = _check_file(path, self.name)
         self._capture = _open(path)
@@ -147,14 +146,12 @@ class VideoReader:
                 if self.end is not None and self._time >= self.end:
                     self._capture.release()
                     raise StopIteration
-                if self._time < self._due - _TIME_TOLERANCE:
+                if not self._clock.due(self._time):
                     continue
                 ok, image = self._capture.retrieve()
                 if not ok or image is None:
                     continue  # damaged; the next frame takes its place
-                if self.every is not None:
-                    done = math.floor((self._time - self.start + _TIME_TOLERANCE) / self.every)
-                    self._due = self.start + (done + 1) * self.every
+                self._clock.take(self._time)
                 return Frame(self._index, self._time, self._to_rgb(image))
             if self._capture.isOpened():
                 self.truncated = self._ended_early()

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from captioner.errors import CaptionerError
+from captioner.media.clock import TOLERANCE, FrameClock
 from captioner.models.clip_frames import PLAIN, Encode, View, measure_region
 from captioner.models.clip_head import frame_inputs, grid_change
 from captioner.models.motion import MotionMeter, mirrored
 
 _KEPT_SIDE = 480  # frames kept for the region are made no smaller than this on their shorter side
-_TOLERANCE = 1e-3  # seconds; container times are in milliseconds
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class WindowOptions:
         for name in ("interval", "window", "stride"):
             value = getattr(self, name)
             # Anything smaller would cut windows without end out of a single frame's time.
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= _TOLERANCE):
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= TOLERANCE):
                 raise CaptionerError(
-                    f"{name} must be a number of seconds, at least {_TOLERANCE:g}, not {value!r}", kind="usage"
+                    f"{name} must be a number of seconds, at least {TOLERANCE:g}, not {value!r}", kind="usage"
                 )
         if self.stride > self.window:
             raise CaptionerError(
@@ -96,7 +96,7 @@ class WindowCutter:
     def push(self, sample: Sample) -> Iterable[tuple[float, float, list[Sample]]]:
         """Takes a sample; gives (start, end, samples) of every window that it completes."""
         window, stride = self.options.window, self.options.stride
-        while sample.time >= self.start + window - _TOLERANCE:
+        while sample.time >= self.start + window - TOLERANCE:
             inside = self._between(self.start, self.start + window)
             if inside:
                 yield self.start, self.start + window, inside
@@ -105,7 +105,7 @@ class WindowCutter:
             if not inside:  # a gap in the video: go on where it does
                 self.start += max(0, math.floor((sample.time - window - self.start) / stride)) * stride
         self.samples.append(sample)
-        oldest = min(self.start, sample.time - window) - _TOLERANCE
+        oldest = min(self.start, sample.time - window) - TOLERANCE
         self.samples = [kept for kept in self.samples if kept.time >= oldest]
 
     def finish(self, duration: float) -> Iterable[tuple[float, float, list[Sample]]]:
@@ -113,13 +113,13 @@ class WindowCutter:
         if not self.samples:
             return
         end = max(duration, self.samples[-1].time)
-        if self.samples[-1].time >= self.covered - _TOLERANCE or not self.covered:
+        if self.samples[-1].time >= self.covered - TOLERANCE or not self.covered:
             start = max(0.0, end - self.options.window)
             inside = self._between(start, end + 1) or self.samples[-1:]
-            yield min(start, inside[0].time), max(end, start + _TOLERANCE), inside
+            yield min(start, inside[0].time), max(end, start + TOLERANCE), inside
 
     def _between(self, start: float, end: float) -> list[Sample]:
-        return [sample for sample in self.samples if start - _TOLERANCE <= sample.time < end - _TOLERANCE]
+        return [sample for sample in self.samples if start - TOLERANCE <= sample.time < end - TOLERANCE]
 
 
 class WindowSampler:
@@ -136,12 +136,12 @@ class WindowSampler:
         self.region = region
         self._cutter = WindowCutter(options)
         self._meter = MotionMeter() if region or "motion" in streams else None
-        self._due = 0.0
+        self._clock = FrameClock(options.interval)
         self._time = 0.0
 
     def wants(self, time: float) -> bool:
         """Whether a frame of that time is due; `push` ignores the others."""
-        return time >= self._due - _TOLERANCE
+        return self._clock.due(time)
 
     def push(self, time: float, image: np.ndarray, encoded=None) -> list[tuple[float, float, list[Sample]]]:
         """Takes a frame; gives (start, end, samples) of the windows that it completes.
@@ -154,7 +154,7 @@ class WindowSampler:
         self._time = time
         if not self.wants(time):
             return []
-        self._due = (math.floor((time + _TOLERANCE) / self.options.interval) + 1) * self.options.interval
+        self._clock.take(time)
         sample = Sample(time, _shrunk(image) if self.region else image)
         if self._meter:
             sample.motion = self._meter.push(time, image)
