@@ -77,7 +77,7 @@ NBest = Annotated[int | None, typer.Option(help="Captions to give for each image
 MaxLength = Annotated[int | None, typer.Option(help="Most words of a caption.", show_default="20")]
 MinLength = Annotated[int | None, typer.Option(help="Fewest words of a caption.", show_default="1")]
 LengthPenalty = Annotated[
-    float | None, typer.Option(help="Power of the length that divides log-probabilities.", show_default="0.8")
+    float | None, typer.Option(help="Power of the length that divides log-probabilities.", show_default="0.9")
 ]
 Strategy = Annotated[str | None, typer.Option(help="beam, greedy or sample.", show_default="beam")]
 Temperature = Annotated[float | None, typer.Option(help="Sampling: below 1 careful, above bold.", show_default="1.0")]

@@ -16,6 +16,7 @@ from captioner.models.search import Hypothesis, SearchOptions, search
 PAD, START, END, UNKNOWN = range(4)
 FORBIDDEN = (PAD, START, UNKNOWN)
 WORDS = (4, 5, 6, 7)
+DEFAULT = SearchOptions().length_penalty
 
 
 class TinyModel:
@@ -109,7 +110,7 @@ def test_wide_beam_is_exhaustive(penalty):
 def test_narrow_beam_differs_from_greedy_and_never_scores_above_exhaustive():
     model = TinyModel(3)
     images = range(30)
-    best = [model.exhaustive(i, 4, 0.8)[0][0] for i in images]
+    best = [model.exhaustive(i, 4, DEFAULT)[0][0] for i in images]
     mean = []
     for width in (1, 2, 4, 16):
         scores = [h[0].score for h in run(model, images, SearchOptions(beam_size=width, max_length=4))]
@@ -162,7 +163,7 @@ def test_the_search_goes_on_while_a_longer_caption_can_still_win():
             return np.log(np.stack([end, 1 - end], axis=1)), (state[0] + 1,), np.ones((len(tokens), 1))
 
     found = search(step, (np.zeros((1, 1)),), (), SearchOptions(beam_size=2), start=0, end=0)[0][0]
-    assert found.tokens == (1,) * 6 and found.score == pytest.approx(math.log(0.5) / 7**0.8)
+    assert found.tokens == (1,) * 6 and found.score == pytest.approx(math.log(0.5) / 7**DEFAULT)
 
 
 def test_words_have_their_own_logprobs_and_attention():
@@ -188,7 +189,7 @@ def test_a_beam_that_never_ends():
             for h in found:
                 assert not h.finished and len(h.tokens) == 5 and math.isnan(h.end_logprob)
                 logprobs, _ = model.rate(image, h.tokens, end=False)
-                assert h.score == pytest.approx(logprobs.sum() / 5**0.8, rel=1e-5)
+                assert h.score == pytest.approx(logprobs.sum() / 5**DEFAULT, rel=1e-5)
     best = max(itertools.product(WORDS, repeat=3), key=lambda words: model.rate(0, words, end=False)[0].sum())
     assert run(model, [0], SearchOptions(max_length=3, beam_size=64))[0][0].tokens == best
 
@@ -246,7 +247,7 @@ def test_prefix():
     prefix = (6, 4)
     options = SearchOptions(beam_size=4**4, max_length=4, n_best=4)
     for image, found in enumerate(run(model, range(3), options, prefix=prefix)):
-        expected = model.exhaustive(image, 4, 0.8, keep=lambda words: words[:2] == prefix, min_length=2)[:4]
+        expected = model.exhaustive(image, 4, DEFAULT, keep=lambda words: words[:2] == prefix, min_length=2)[:4]
         assert [h.tokens for h in found] == [words for _, words in expected]
         for h in found:
             np.testing.assert_allclose([*h.logprobs, h.end_logprob], model.rate(image, h.tokens)[0], atol=1e-5)
@@ -265,7 +266,7 @@ def test_must_include_against_filtered_exhaustive(phrases):
     options = SearchOptions(beam_size=4**5, max_length=5, n_best=5)
     for image, found in enumerate(run(model, range(2), options, must_include=phrases)):
         expected = model.exhaustive(
-            image, 5, 0.8, keep=lambda words: all(contains(words, phrase) for phrase in phrases)
+            image, 5, DEFAULT, keep=lambda words: all(contains(words, phrase) for phrase in phrases)
         )[:5]
         assert [h.tokens for h in found] == [words for _, words in expected]
         np.testing.assert_allclose([h.score for h in found], [score for score, _ in expected], rtol=1e-5)

@@ -49,7 +49,7 @@ class SearchOptions:
     n_best: int = 1
     max_length: int = 20
     min_length: int = 1
-    length_penalty: float = 0.8
+    length_penalty: float = 0.9
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0

@@ -140,15 +140,15 @@ class CaptionTrainingOptions:
     )
     self_critical_finetune: StageOptions = field(
         default_factory=lambda: StageOptions(
-            epochs=7,
+            epochs=18,
             batch_size=24,
             captions=1,
             learning_rate=1.5e-4,
             encoder_rate=0.5,
             label_smoothing=0.0,
             class_weight=0.1,
-            average=0.998,
-            patience=7,
+            average=0.999,
+            patience=18,
             common_weight=1.5,
         )
     )
