@@ -92,6 +92,11 @@ def test_every_figure_has_a_title_and_named_axes_and_draws(name, tmp_path):
     assert min(sizes) >= 10
 
 
+def test_bars_of_nothing_are_an_error():
+    with pytest.raises(ValueError, match="'found' has no values to draw"):
+        plots.bar_figure({}, value_label="share (percent)", title="found")
+
+
 @pytest.mark.parametrize("row, column", [(0, 0), (4, 7), (8, 2)])
 def test_attention_is_drawn_where_it_lies(row, column):
     photo = np.full((300, 600, 3), 255, np.uint8)

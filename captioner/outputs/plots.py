@@ -387,7 +387,12 @@ def bar_figure(
         title: Heading.
         digits: Decimals of the numbers.
         highlight: The name whose bar has the strong colour; every bar has it where None.
+
+    Raises:
+        ValueError: There are no values.
     """
+    if not values:
+        raise ValueError(f"{title!r} has no values to draw")
     picture = _picture(8, 0.5 * len(values) + 1.6)
     axes = picture.subplots()
     ends = []
@@ -404,7 +409,7 @@ def bar_figure(
         ends.append(end)
     axes.set_yticks(range(len(values)), list(values), parse_math=False)
     axes.invert_yaxis()
-    if ends and max(ends) > 0:
+    if max(ends) > 0:
         axes.set_xlim(right=max(ends) * 1.14)
     _axes(axes, x=value_label, y="")
     _heading(picture, title)
@@ -447,7 +452,7 @@ def line_figure(
     if log_y:
         axes.set_yscale("log")
     if len(series) > 1:
-        axes.legend(fontsize=_TEXT, frameon=False)
+        axes.legend(fontsize=_TEXT, edgecolor="none", framealpha=0.85)
     _axes(axes, x=x_label, y=y_label)
     _heading(picture, title)
     return picture
