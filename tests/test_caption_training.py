@@ -173,6 +173,10 @@ def test_a_stage_may_be_skipped(run, photos, tmp_path):
         np.testing.assert_array_equal(end.part("encoder")[name], value)
     assert not np.array_equal(end.part("decoder")["cell/kernel"], start.part("decoder")["cell/kernel"])
     assert [entry["stage"] for entry in end.metadata["stages"]] == ["decoder", "self_critical"]
+    # its checkpoint is not taken for that of a training with all stages
+    shutil.copytree(whole / "finetune", tmp_path / "finetune")
+    with pytest.raises(DatasetError, match=r"self_critical\.checkpoint\.npz: belongs to a run with other settings"):
+        train_captions(photos, tmp_path, OPTIONS, stages=["self_critical"])
 
 
 def test_data_that_make_no_sense_are_refused(photos, tmp_path):

@@ -279,6 +279,9 @@ class CaptionTraining:
             "options": self.options.settings(stage),
             "data": hashlib.sha256(json.dumps(sorted(self.data.captions.items())).encode()).hexdigest(),
         }
+        done = {entry["stage"] for entry in self._history}
+        if skipped := [earlier for earlier in STAGES[: STAGES.index(stage)] if earlier not in done]:
+            settings["skipped"] = skipped
         return fit_stage(
             model, batches, evaluate, name=stage, options=options, folder=self.output, settings=settings,
             on_best=on_best, progress=self.progress,
