@@ -128,12 +128,8 @@ class VideoAnalyzer:
         for frame in reader:
             cut = detector.push(frame.time, frame.image)
             last_cut = last_cut if cut is None else cut
-            regular = captions.due(frame.time)
-            if regular:
-                captions.take(frame.time)
-            clip = clips is not None and clips.due(frame.time)
-            if clip:
-                clips.take(frame.time)
+            regular = captions.take(frame.time)
+            clip = clips is not None and clips.take(frame.time)
             # A shot that would be over before a frame of it is due gets one.
             visible = regular or last_seen < last_cut
             if visible:

@@ -10,8 +10,9 @@ from captioner.media.clock import FrameClock
 def taken(clock, times):
     found = []
     for time in times:
-        if clock.due(time):
-            clock.take(time)
+        due = clock.due(time)
+        assert clock.take(time) == due
+        if due:
             found.append(time)
     return found
 

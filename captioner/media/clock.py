@@ -25,8 +25,15 @@ class FrameClock:
         """Whether a frame of that time is wanted; it stays so until one is taken."""
         return time >= self._next - TOLERANCE
 
-    def take(self, time: float) -> None:
-        """Notes that the frame of that time was taken: the next is due after the next multiple of the interval."""
+    def take(self, time: float) -> bool:
+        """Takes the frame of that time if it is due, so that the next is due at the next multiple of the interval.
+
+        Returns:
+            Whether it was due.
+        """
+        if not self.due(time):
+            return False
         if self._interval is not None:
             done = math.floor((time - self._start + TOLERANCE) / self._interval)
             self._next = self._start + (done + 1) * self._interval
+        return True

@@ -152,9 +152,8 @@ class WindowSampler:
             encoded: Grid (positions, C) and pooled embedding (C,), where they are known.
         """
         self._time = time
-        if not self.wants(time):
+        if not self._clock.take(time):
             return []
-        self._clock.take(time)
         sample = Sample(time, _shrunk(image) if self.region else image)
         if self._meter:
             sample.motion = self._meter.push(time, image)

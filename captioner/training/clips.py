@@ -104,6 +104,7 @@ def train_clips(
     """
     options = options or ClipOptions()
     output = Path(output)
+    training = output / "training"
     started = time.monotonic()
     dataset = assign_splits(read_clips(data), val_share=val_share)
     check_trainable(dataset)
@@ -113,14 +114,12 @@ def train_clips(
         captioner = load()
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
     key = captioner.encoder_sha256
-    measured, failures = measure(clips, captioner, options, cache or output / "training", key=key, progress=progress)
+    measured, failures = measure(clips, captioner, options, cache or training, key=key, progress=progress)
     dataset, warnings = _without(dataset, failures)
     check_trainable(dataset)
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
 
-    networks = fit_networks(
-        clips, measured, dataset.labels, options, folder=output / "training", key=key, progress=progress
-    )
+    networks = fit_networks(clips, measured, dataset.labels, options, folder=training, key=key, progress=progress)
     logits = [network.logits for network in networks]
     judged = [clip for clip in clips if any(clip.name in part for part in logits)]
     truth = [dataset.labels.index(clip.label) for clip in judged]
@@ -134,7 +133,6 @@ def train_clips(
     )
     rows: tuple[dict, ...] = ()
     if compare:
-        training = output / "training"
         rows = tuple(
             compare_networks(clips, measured, dataset.labels, options, folder=training, key=key, progress=progress)
         )
@@ -215,8 +213,8 @@ def compare_networks(
     labels: Sequence[str],
     options: ClipOptions,
     *,
-    folder: Path | None = None,
-    key: str = "",
+    folder: Path,
+    key: str,
     progress: Callable[..., None] | None = None,
 ) -> Iterator[dict]:
     """The table of the model card: every cell, with and without motion, over `COMPARED_SEEDS`.
@@ -226,8 +224,7 @@ def compare_networks(
         measured: Likewise.
         labels: Likewise.
         options: Likewise; cell, seeds and, without motion, streams are replaced.
-        folder: Where the trained model's own networks are, which are not trained again, and where the others go; None
-            keeps none.
+        folder: Where the trained model's own networks are, which are not trained again, and where the others go.
         key: See `captioner.training.clip_fitting.fit_networks`.
         progress: Likewise.
 
@@ -240,7 +237,7 @@ def compare_networks(
             streams = options.streams if motion else ("appearance",)
             chosen = replace(options, cell=cell, streams=streams, seeds=COMPARED_SEEDS)
             own = (cell, streams) == (options.cell, options.streams)
-            kept = folder if own or folder is None else folder / "compared" / f"{cell}-{'-'.join(streams)}"
+            kept = folder if own else folder / "compared" / f"{cell}-{'-'.join(streams)}"
             networks = fit_networks(clips, measured, labels, chosen, folder=kept, key=key, progress=progress)
             accuracies = seed_accuracies(networks, clips, labels, len(chosen.seeds))
             yield {
