@@ -337,16 +337,14 @@ class OpenVinoRuntime:
         core = ov.Core()
         threads = threads or _cores()
         fastest = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        self.precision = precision = fastest if precision == "auto" else precision
-        if precision == "int8":
-            precision = fastest
-        else:
-            ranges = None
+        self.precision = fastest if precision == "auto" else precision
+        floats = fastest if self.precision == "int8" else self.precision
+        ranges = ranges if self.precision == "int8" else None
         self.image_size = encoder_config["image_size"]
         settings = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         streams = {**settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": threads}
-        exact = ranges is None and precision == "f32"
-        layers = {(0, None): "f32"} if exact else {(0, _EXACT_LAYERS): "f32", (_EXACT_LAYERS, None): precision}
+        exact = ranges is None and floats == "f32"
+        layers = {(0, None): "f32"} if exact else {(0, _EXACT_LAYERS): "f32", (_EXACT_LAYERS, None): floats}
         self._encoder = [
             core.compile_model(
                 encoder_graph(
@@ -371,7 +369,7 @@ class OpenVinoRuntime:
             self.vocabulary_size = decoder_config["vocabulary_size"]
             if decoder_weights["output_bias"].shape != (self.vocabulary_size,):
                 raise ValueError(f"output_bias is not of size {self.vocabulary_size}")
-            together = {**settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+            together = {**settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": floats}
             self._start = core.compile_model(start_graph(decoder_config, decoder_weights), "CPU", together)
             self._next = core.compile_model(step_graph(decoder_config, decoder_weights), "CPU", together)
 
