@@ -10,7 +10,7 @@ import pytest
 
 from captioner.errors import ModelLoadError
 from captioner.media.images import read_image
-from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, _block, build_encoder, freeze
+from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
 from captioner.training.imagenet_weights import load_into, package_weights
 
 CATS = range(281, 286)
@@ -128,27 +128,6 @@ def test_the_deep_part_learns(tiny):
     assert not any("moving" in variable.name for variable in tiny.trainable_variables)
     freeze(tiny, 0)
     assert "blocks_0_project_conv" in {variable.path.split("/")[-2] for variable in tiny.trainable_variables}
-
-
-def test_blocks_are_skipped_in_training_only():
-    x = keras.Input((4, 4, 8))
-    block = keras.Model(x, _block(x, "blocks_1", 3, 8, 6, 1, drop_path=0.5))
-    seen = np.repeat(np.random.default_rng(0).normal(size=(1, 4, 4, 8)).astype(np.float32), 200, axis=0)
-    residual = np.asarray(block(seen)) - seen
-    dropped = np.asarray(block(seen, training=True)) - seen
-    skipped = (dropped == 0).all(axis=(1, 2, 3))
-    assert 60 < skipped.sum() < 140
-    np.testing.assert_allclose(dropped[~skipped], 2 * residual[~skipped], rtol=1e-3, atol=1e-5)
-
-
-def test_deeper_blocks_are_skipped_more_often():
-    plain, tiny = (build_encoder(EncoderConfig("lite0", 32), drop_path=rate) for rate in (0.0, 0.3))
-    rates = [layer.rate for layer in tiny.layers if layer.name.endswith("_drop")]
-    # 16 blocks, 9 of them residual; the last residual one is the 15th
-    assert len(rates) == 9
-    assert rates == sorted(rates)
-    assert rates[-1] == pytest.approx(0.3 * 14 / 15)
-    assert [v.path for v in plain.trainable_variables] == [v.path for v in tiny.trainable_variables]
 
 
 # ---------------------------------------------------------------- keras.applications

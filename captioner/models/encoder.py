@@ -123,15 +123,13 @@ class ConvNorm(keras.layers.Layer):
         }
 
 
-def build_encoder(config: EncoderConfig, *, imagenet: bool = False, drop_path: float = 0.0) -> keras.Model:
+def build_encoder(config: EncoderConfig, *, imagenet: bool = False) -> keras.Model:
     """Builds an encoder.
 
     Args:
         config: Name and image size.
         imagenet: Whether a ``keras.applications`` model gets its ImageNet weights (Keras downloads them once). The
             EfficientNet-Lite weights are loaded by `captioner.training.imagenet_weights` instead.
-        drop_path: Share of the photos for which the last residual block of an EfficientNet-Lite is skipped in training,
-            falling in proportion to the number of the block (stochastic depth, Huang et al. 2016), 0..1.
 
     Returns:
         A Keras model from RGB images (N, S, S, 3), 0..255, any numeric dtype, to a dict: ``grid`` (N, rows, columns,
@@ -142,7 +140,7 @@ def build_encoder(config: EncoderConfig, *, imagenet: bool = False, drop_path: f
         ModelLoadError: No encoder has that name, or its classifier is not a linear layer on the pooled grid.
     """
     if config.name in LITE_VARIANTS:
-        return _build_lite(config, drop_path)
+        return _build_lite(config)
     return _build_application(config, imagenet)
 
 
@@ -163,24 +161,18 @@ def freeze(encoder: keras.Model, blocks: int) -> None:
         layer.trainable = not early and not layer.name.endswith("depthwise_conv")
 
 
-def _build_lite(config: EncoderConfig, drop_path: float) -> keras.Model:
+def _build_lite(config: EncoderConfig) -> keras.Model:
     width, depth, default_size = LITE_VARIANTS[config.name]
-    last = sum(_repeats(stage, depth) for stage in range(len(_STAGES))) - 1
     size = config.image_size or default_size
     images = keras.Input((size, size, 3), name="images")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise")(images)
     x = ConvNorm(32, 3, 2, name="conv_stem")(x)
     number = 0
-    for stage, (kernel, _, filters, expansion, stride) in enumerate(_STAGES):
-        for repeat in range(_repeats(stage, depth)):
+    for stage, (kernel, repeats, filters, expansion, stride) in enumerate(_STAGES):
+        deepen = stage not in (0, len(_STAGES) - 1)
+        for repeat in range(math.ceil(repeats * depth) if deepen else repeats):
             x = _block(
-                x,
-                f"blocks_{number}",
-                kernel,
-                _round_filters(filters * width),
-                expansion,
-                stride if repeat == 0 else 1,
-                drop_path * number / last,
+                x, f"blocks_{number}", kernel, _round_filters(filters * width), expansion, stride if repeat == 0 else 1
             )
             number += 1
     grid = ConvNorm(1280, 1, name="conv_head")(x)
@@ -189,13 +181,7 @@ def _build_lite(config: EncoderConfig, drop_path: float) -> keras.Model:
     return _finish(config, size, images, grid, pooled, scores)
 
 
-def _repeats(stage: int, depth: float) -> int:
-    """Blocks of a stage: the first and the last are not deepened."""
-    repeats = _STAGES[stage][1]
-    return repeats if stage in (0, len(_STAGES) - 1) else math.ceil(repeats * depth)
-
-
-def _block(x, name: str, kernel: int, filters: int, expansion: int, stride: int, drop_path: float):
+def _block(x, name: str, kernel: int, filters: int, expansion: int, stride: int):
     """An inverted residual: expand, convolve each channel, project, add."""
     inputs = x
     channels = x.shape[-1]
@@ -204,8 +190,6 @@ def _block(x, name: str, kernel: int, filters: int, expansion: int, stride: int,
     x = ConvNorm(None, kernel, stride, depthwise=True, name=f"{name}_depthwise_conv")(x)
     x = ConvNorm(filters, 1, activation=False, name=f"{name}_project_conv")(x)
     if stride == 1 and channels == filters:
-        if drop_path:
-            x = keras.layers.Dropout(drop_path, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
         x = keras.layers.Add(name=f"{name}_add")([x, inputs])
     return x
 

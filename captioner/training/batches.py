@@ -150,7 +150,7 @@ class PhotoBatches(CachedBatches):
         table: The captions.
         image_size: Side of the encoder's input.
         class_scores: File to ImageNet logits (1000,) of the encoder before training, or None.
-        augment: From `captioner.training.augmentation`: ``augment(image, rng, flip_allowed) -> image``.
+        augment: ``augment(image, rng, flip_allowed) -> image``.
         **options: As `CachedBatches`.
     """
 
@@ -174,3 +174,32 @@ class PhotoBatches(CachedBatches):
         if self.class_scores is None:
             return {}
         return {"class_scores": np.stack([self.class_scores[file] for file in files]).astype(np.float32)}
+
+
+def augment_photo(image: np.ndarray, rng: np.random.Generator, flip_allowed: bool) -> np.ndarray:
+    """A photo as it might have been taken: cropped by up to 25 %, flipped, in slightly other light.
+
+    Args:
+        image: uint8 (S, S, 3).
+        rng: Source of chance.
+        flip_allowed: False where a caption says left or right.
+
+    Returns:
+        uint8 (S, S, 3).
+    """
+    import cv2
+
+    side = image.shape[0]
+    # Height and width are cut independently, which also varies the proportions.
+    height, width = (side - rng.integers(0, round(side * 0.25) + 1, size=2)).tolist()
+    top = int(rng.integers(0, side - height + 1))
+    left = int(rng.integers(0, side - width + 1))
+    image = cv2.resize(image[top : top + height, left : left + width], (side, side), interpolation=cv2.INTER_LINEAR)
+    if flip_allowed and rng.random() < 0.5:
+        image = image[:, ::-1]
+    brightness, contrast, saturation = rng.uniform(-30, 30), rng.uniform(0.8, 1.2), rng.uniform(0.7, 1.3)
+    image = image.astype(np.float32)
+    grey = image.mean(axis=2, keepdims=True)
+    image = grey + saturation * (image - grey)
+    image = (image - 127) * contrast + 127 + brightness
+    return np.clip(image, 0, 255).astype(np.uint8)

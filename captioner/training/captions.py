@@ -31,8 +31,7 @@ from captioner.models.saving import SavedModel, load_weights, named_weights, rea
 from captioner.models.search import SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
 from captioner.training import imagenet_weights
-from captioner.training.augmentation import augment_photo, augment_photo_strongly
-from captioner.training.batches import CachedBatches, PhotoBatches, TokenTable
+from captioner.training.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
 from captioner.training.caption_data import CaptionDataset, read_captions
 from captioner.training.card import captioner_card
 from captioner.training.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos
@@ -105,8 +104,7 @@ class CaptionTraining:
 
     def _build(self) -> tuple[keras.Model, Decoder]:
         options = self.options
-        config = EncoderConfig(options.encoder, options.image_size)
-        encoder = build_encoder(config, imagenet=True, drop_path=options.drop_path)
+        encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
         if options.encoder in LITE_VARIANTS:
             imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
         config = DecoderConfig(
@@ -117,8 +115,6 @@ class CaptionTraining:
             embedding_units=options.embedding_units,
             memory_units=options.memory_units,
             heads=options.heads,
-            memory_dropout=options.memory_dropout,
-            channel_dropout=options.channel_dropout,
         )
         return encoder, Decoder(config, name="decoder")
 
@@ -249,7 +245,7 @@ class CaptionTraining:
             self.table,
             image_size=self.encoder.image_size,
             class_scores={file: array[row] for file, row in lookup.items()},
-            augment=augment_photo_strongly if self.options.augmentation == "strong" else augment_photo,
+            augment=augment_photo,
             **self._batching(stage),
         )
 

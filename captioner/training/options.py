@@ -10,11 +10,7 @@ from captioner.models.search import SearchOptions
 STAGES = ("decoder", "finetune", "self_critical", "self_critical_finetune")
 PRECISIONS = ("bf16", "f32")
 CELLS = ("lstm", "gru", "simple_rnn")
-AUGMENTATIONS = ("light", "strong")
-_ADDED_LATER = (
-    *("units", "embedding_units", "memory_units", "heads"),
-    *("memory_dropout", "channel_dropout", "drop_path", "augmentation"),
-)
+_DECODER_SIZES = ("units", "embedding_units", "memory_units", "heads")
 
 
 @dataclass(frozen=True)
@@ -85,11 +81,6 @@ class CaptionTrainingOptions:
         embedding_units: See there.
         memory_units: See there.
         heads: See there.
-        memory_dropout: See there.
-        channel_dropout: See there.
-        drop_path: See `captioner.models.encoder.build_encoder`.
-        augmentation: How much photos are changed each time an encoder is trained on them: ``light`` or ``strong``; see
-            `captioner.training.augmentation`.
         min_count: How often a word must occur in the training captions to enter the vocabulary.
         max_length: Most words of a caption in training.
         frozen_blocks: Blocks of EfficientNet-Lite, from the input, that stay as they are; depthwise kernels always do.
@@ -113,10 +104,6 @@ class CaptionTrainingOptions:
     embedding_units: int = 300
     memory_units: int = 512
     heads: int = 8
-    memory_dropout: float = 0.3
-    channel_dropout: float = 0.0
-    drop_path: float = 0.0
-    augmentation: str = "light"
     min_count: int = 5
     max_length: int = 18
     frozen_blocks: int = 4
@@ -176,11 +163,6 @@ class CaptionTrainingOptions:
             self, "samples", self.samples >= 2, "at least 2: a sample is compared with the others of its photo"
         )
         check_setting(self, "mix", 0 <= self.mix <= 1, "0..1")
-        for name in ("memory_dropout", "channel_dropout", "drop_path"):
-            check_setting(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        lite = self.encoder.startswith("lite")
-        check_setting(self, "drop_path", lite or not self.drop_path, f"0 for {self.encoder}; only lite0..2 have it")
-        check_setting(self, "augmentation", self.augmentation in AUGMENTATIONS, " or ".join(AUGMENTATIONS))
         check_setting(self, "precision", self.precision in PRECISIONS, " or ".join(PRECISIONS))
         check_setting(self, "cell", self.cell in CELLS, ", ".join(CELLS))
 
@@ -188,7 +170,7 @@ class CaptionTrainingOptions:
         """What a checkpoint of a stage depends on, as JSON types: everything but the settings of the other stages."""
         record = {name: None if name in STAGES and name != stage else value for name, value in asdict(self).items()}
         # Checkpoints from before these could be chosen do not have them.
-        defaults = {entry.name: entry.default for entry in fields(self) if entry.name in _ADDED_LATER}
+        defaults = {entry.name: entry.default for entry in fields(self) if entry.name in _DECODER_SIZES}
         return {name: value for name, value in record.items() if name not in defaults or value != defaults[name]}
 
 
