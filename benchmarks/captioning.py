@@ -22,20 +22,13 @@ TARGET = 150.0  # captions a second on two cores
 
 def measure(setup: Setup) -> list[Table]:
     """See the module."""
-    return [_sweep(setup), _parts(setup), _memory(setup)]
+    return [_sweep(setup), _parts(setup), _beside_the_encoder(setup), _memory(setup)]
 
 
 def _sweep(setup: Setup) -> Table:
     files = photos(setup.folder, setup.size(256, 16))
     programs = {}
-    models = {
-        ("openvino", "bf16"): captioner.load(setup.model, runtime="openvino", precision="auto"),
-        ("openvino", "int8"): captioner.load(setup.model, runtime="openvino", precision="int8"),
-        ("openvino", "f32"): captioner.load(setup.model, runtime="openvino", precision="f32"),
-        ("keras", "f32"): captioner.load(setup.model, runtime="keras"),
-    }
-    models = {(name, model.runtime.precision): model for (name, _), model in models.items()}
-    for (name, precision), model in models.items():
+    for (name, precision), model in _models(setup).items():
         for beam in BEAMS:
             for batch in BATCHES:
                 # Keras is an order of magnitude slower: fewer photos, and only the middle of the table.
@@ -61,6 +54,13 @@ def _sweep(setup: Setup) -> Table:
     )
 
 
+def _models(setup: Setup) -> dict:
+    """The captioner in every runtime and precision: (runtime, precision) to model."""
+    ways = (("openvino", "auto"), ("openvino", "int8"), ("openvino", "f32"), ("keras", "auto"))
+    models = [captioner.load(setup.model, runtime=runtime, precision=precision) for runtime, precision in ways]
+    return {(model.runtime.name, model.runtime.precision): model for model in models}
+
+
 def _program(model, files, beam: int, batch: int, require_objects: bool | str = False):
     options = model.search_options(beam_size=beam)
     words = {"require_objects": require_objects}
@@ -82,9 +82,6 @@ def _parts(setup: Setup) -> Table:
         with ThreadPoolExecutor(cores()) as pool:
             return sum(1 for _ in pool.map(lambda file: read_image(file, size=size), files))
 
-    def encode_all():
-        return sum(len(model.encode(images[i : i + 16])) for i in range(0, len(images), 16))
-
     def search_all():
         batches = (features[i : i + 16] for i in range(0, len(images), 16))
         return sum(len(model.caption_features(batch, options, require_objects=False)) for batch in batches)
@@ -97,7 +94,7 @@ def _parts(setup: Setup) -> Table:
 
     names = {
         "reading files": read_all,
-        "encoder": encode_all,
+        "encoder": _encoding(model, images),
         "search, beam 3": search_all,
         "one after the other": one_after_the_other,
         "pipeline": _program(model, files, 3, 16),
@@ -118,6 +115,32 @@ def _parts(setup: Setup) -> Table:
             f"{pipeline / measured['encoder'].median:.2f} of the encoder alone, and {pipeline / bound:.2f} of what the "
             f"parts together allow on these cores ({bound:.0f} images/s).",
         ],
+    )
+
+
+def _encoding(model, images: np.ndarray):
+    return lambda: sum(len(model.encode(images[i : i + 16])) for i in range(0, len(images), 16))
+
+
+def _beside_the_encoder(setup: Setup) -> Table:
+    """The pipeline in every runtime, as a share of the rate of its encoder alone."""
+    files = photos(setup.folder, setup.size(128, 16))
+    programs, keys = {}, []
+    for (name, precision), model in _models(setup).items():
+        images = np.stack([read_image(file, size=model.image_size) for file in files])
+        keys.append((name, precision))
+        programs[name, precision, "encoder"] = _encoding(model, images)
+        programs[name, precision, "pipeline"] = _program(model, files, 3, 16)
+    measured = rates(programs, setup.repeats)
+    rows = []
+    for name, precision in keys:
+        encoder, pipeline = (measured[name, precision, what].median for what in ("encoder", "pipeline"))
+        rows.append([name, precision, encoder, pipeline, pipeline / encoder])
+    return Table(
+        "Beside the encoder alone",
+        ["runtime", "precision", "encoder, images/s", "pipeline, captions/s", "share"],
+        rows,
+        [f"{len(files)} JPEG files of 640x480, beam 3, batch 16; images for the encoder alone are in memory already."],
     )
 
 
