@@ -18,6 +18,7 @@ from captioner.outputs.atomic import write_atomic
 from captioner.outputs.names import printable
 from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
 from captioner.progress import BatchBars, ProgressBars
+from captioner.results import UNFAMILIAR
 from captioner.run_folder import RunFolder
 from captioner.workers import Task, process_isolated
 
@@ -56,13 +57,32 @@ def is_folder_output(output: str | None, paths: Sequence[str]) -> bool:
 
 
 def images_to_stream(task: CaptionImages, paths: Sequence[str], output: str | None, format: str) -> int:
-    """Captions of photos to a file or to standard output."""
+    """Captions of photos to a file or to standard output.
+
+    Text shows nothing but the captions, so it is said besides how many of them are of photos that the model does not
+    know the like of.
+    """
     from captioner.media.images import IMAGE_EXTENSIONS
 
     task.check()
     inputs = find_inputs(paths, IMAGE_EXTENSIONS)
     task = replace(task, attention_root=common_folder(inputs))
-    return _to_stream(task, inputs, IMAGE_EXTENSIONS, output, format, "image", "photos")
+    familiar: list[float] = []
+
+    def heed(record):
+        if record.get("familiarity") is not None:
+            familiar.append(record["familiarity"])
+
+    status = _to_stream(task, inputs, IMAGE_EXTENSIONS, output, format, "image", "photos", heed)
+    unlike = sum(value < UNFAMILIAR for value in familiar)
+    if format == "text" and unlike:
+        photos = "the photo is" if len(familiar) == 1 else f"{unlike} of {len(familiar)} photos are"
+        print(
+            f"captioner: {photos} unlike those that the model learnt from, where captions are often guesses "
+            "(--format jsonl: familiarity)",
+            file=sys.stderr,
+        )
+    return status
 
 
 def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | None, format: str) -> int:
@@ -73,7 +93,14 @@ def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | Non
 
 
 def _to_stream(
-    task: Task, inputs: list[Input], extensions, output: str | None, format: str, kind: str, name: str
+    task: Task,
+    inputs: list[Input],
+    extensions,
+    output: str | None,
+    format: str,
+    kind: str,
+    name: str,
+    heed: Callable[[dict], None] = lambda record: None,
 ) -> int:
     if format not in FORMATS:
         raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
@@ -85,6 +112,7 @@ def _to_stream(
     with ProgressBars(silent=silent) as bars, open_writer(output, format, kind) as writer:
         for record in bars.track(_chain(first, records), name, len(inputs)):
             writer.write(record)
+            heed(record)
             if "error" in record:
                 status = 1
                 bars.say(f"captioner: {printable(record['error']['message'])}")

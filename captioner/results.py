@@ -38,6 +38,10 @@ class Word:
         return {"word": self.text, "logprob": round(self.logprob, 6)}
 
 
+UNFAMILIAR = 0.1
+"""Familiarity below which a caption is taken for a guess: one in ten photos like those of the training is below it."""
+
+
 @dataclass(frozen=True)
 class Caption:
     """A caption of one image or of one video segment.
@@ -51,7 +55,7 @@ class Caption:
         alternatives: The next best captions, best first (``n_best - 1`` at most).
         model: Name of the model that wrote it.
         familiarity: How much the photo resembles those that the model was trained on: the share of them, 0..1, that are
-            at least as unusual. Below 0.05 the model is far from what it knows. None where the model cannot tell.
+            at least as unusual. Below `UNFAMILIAR` the model is far from what it knows. None where it cannot tell.
     """
 
     text: str

@@ -361,6 +361,32 @@ def test_demo_captions_real_photographs(run, tiny_captioner):
     ]  # fmt: skip
 
 
+def test_text_says_how_many_photos_are_unlike_those_of_the_training(run, tiny_captioner, monkeypatch):
+    from captioner.captioning import ImageCaptioner
+
+    shares = iter((0.02, 0.5, 0.09, 0.1))
+    one = ImageCaptioner._one
+
+    def told(self, hypothesis, asked, familiarity, attention):
+        return one(self, hypothesis, asked, next(shares), attention)
+
+    monkeypatch.setattr(ImageCaptioner, "_one", told)
+    status, out, err = run("demo", "--model", tiny_captioner)
+    assert status == 0 and len(out.splitlines()) == 4
+    assert "captioner: 2 of 4 photos are unlike those that the model learnt from" in err
+
+    shares = iter((0.02, 0.5, 0.09, 0.1))
+    photos = [line.rsplit(": ", 1)[0] for line in out.splitlines()]
+    status, out, err = run("image", "--model", tiny_captioner, "--format", "jsonl", *photos)
+    assert status == 0 and "unlike" not in err
+    assert [json.loads(line)["familiarity"] for line in out.splitlines()] == [0.02, 0.5, 0.09, 0.1]
+
+    shares = iter((0.02,))
+    assert "captioner: the photo is unlike" in run("image", "--model", tiny_captioner, photos[0])[2]
+    shares = iter((0.5,))
+    assert run("image", "--model", tiny_captioner, photos[0])[2] == ""
+
+
 def test_models_are_listed(run):
     status, out, _ = run("models")
     lines = {line.split()[0]: line for line in out.splitlines()}
