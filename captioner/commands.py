@@ -57,32 +57,13 @@ def is_folder_output(output: str | None, paths: Sequence[str]) -> bool:
 
 
 def images_to_stream(task: CaptionImages, paths: Sequence[str], output: str | None, format: str) -> int:
-    """Captions of photos to a file or to standard output.
-
-    Text shows nothing but the captions, so it is said besides how many of them are of photos that the model does not
-    know the like of.
-    """
+    """Captions of photos to a file or to standard output."""
     from captioner.media.images import IMAGE_EXTENSIONS
 
     task.check()
     inputs = find_inputs(paths, IMAGE_EXTENSIONS)
     task = replace(task, attention_root=common_folder(inputs))
-    familiar: list[float] = []
-
-    def heed(record):
-        if record.get("familiarity") is not None:
-            familiar.append(record["familiarity"])
-
-    status = _to_stream(task, inputs, IMAGE_EXTENSIONS, output, format, "image", "photos", heed)
-    unlike = sum(value < UNFAMILIAR for value in familiar)
-    if format == "text" and unlike:
-        photos = "the photo is" if len(familiar) == 1 else f"{unlike} of {len(familiar)} photos are"
-        print(
-            f"captioner: {photos} unlike those that the model learnt from, where captions are often guesses "
-            "(--format jsonl: familiarity)",
-            file=sys.stderr,
-        )
-    return status
+    return _to_stream(task, inputs, IMAGE_EXTENSIONS, output, format, "image", "photos")
 
 
 def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | None, format: str) -> int:
@@ -93,29 +74,30 @@ def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | Non
 
 
 def _to_stream(
-    task: Task,
-    inputs: list[Input],
-    extensions,
-    output: str | None,
-    format: str,
-    kind: str,
-    name: str,
-    heed: Callable[[dict], None] = lambda record: None,
+    task: Task, inputs: list[Input], extensions, output: str | None, format: str, kind: str, name: str
 ) -> int:
     if format not in FORMATS:
         raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
     _check_output(output, inputs, extensions)
-    status = 0
+    status = judged = unlike = 0
     records = answers(task, inputs)
     first = next(records)  # a model that cannot be loaded must not cost the old output
     silent = output is None and sys.stdout is not None and sys.stdout.isatty()
     with ProgressBars(silent=silent) as bars, open_writer(output, format, kind) as writer:
         for record in bars.track(_chain(first, records), name, len(inputs)):
             writer.write(record)
-            heed(record)
+            if (familiarity := record.get("familiarity")) is not None:
+                judged += 1
+                unlike += familiarity < UNFAMILIAR
             if "error" in record:
                 status = 1
                 bars.say(f"captioner: {printable(record['error']['message'])}")
+        if format == "text" and unlike:  # text shows nothing but the captions
+            photos = "the photo is" if judged == 1 else f"{unlike} of {judged} photos are"
+            bars.say(
+                f"captioner: {photos} unlike those that the model learnt from, where captions are often guesses "
+                "(--format jsonl: familiarity)"
+            )
     return status
 
 
