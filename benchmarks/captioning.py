@@ -22,26 +22,37 @@ TARGET = 150.0  # captions a second on two cores
 
 def measure(setup: Setup) -> list[Table]:
     """See the module."""
-    return [_sweep(setup), _parts(setup), _beside_the_encoder(setup), _memory(setup)]
+    return [*_sweep(setup), _parts(setup), _memory(setup)]
 
 
-def _sweep(setup: Setup) -> Table:
+def _sweep(setup: Setup) -> list[Table]:
     files = photos(setup.folder, setup.size(256, 16))
+    ways = (("openvino", "auto"), ("openvino", "int8"), ("openvino", "f32"), ("keras", "auto"))
+    loaded = [captioner.load(setup.model, runtime=runtime, precision=precision) for runtime, precision in ways]
+    models = {(model.runtime.name, model.runtime.precision): model for model in loaded}
+    images = np.stack([read_image(file, size=loaded[0].image_size) for file in files])
     programs = {}
-    for (name, precision), model in _models(setup).items():
+    for (name, precision), model in models.items():
+        # Keras is an order of magnitude slower: fewer photos, and only the middle of the table.
+        count = len(files) // 4 if name == "keras" else len(files)
+        programs[name, precision, "encoder"] = _encoding(model, images[:count])
         for beam in BEAMS:
             for batch in BATCHES:
-                # Keras is an order of magnitude slower: fewer photos, and only the middle of the table.
                 if name == "keras" and batch != 16:
                     continue
-                some = files[: len(files) // 4] if name == "keras" else files
-                programs[f"{name}|{precision}|{beam}|{batch}"] = _program(model, some, beam, batch)
+                programs[name, precision, beam, batch] = _program(model, files[:count], beam, batch)
     measured = rates(programs, setup.repeats)
-    slowest = measured["keras|f32|3|16"].median
+    slowest = measured["keras", "f32", 3, 16].median
     rows = [
-        [*key.split("|"), rate.median, rate.low, rate.high, rate.median / slowest] for key, rate in measured.items()
+        [*map(str, key), rate.median, rate.low, rate.high, rate.median / slowest]
+        for key, rate in measured.items()
+        if "encoder" not in key
     ]
-    return Table(
+    shares = []
+    for engine in models:
+        encoder, pipeline = measured[*engine, "encoder"].median, measured[*engine, 3, 16].median
+        shares.append([*engine, encoder, pipeline, pipeline / encoder])
+    sweep = Table(
         "From JPEG files to captions",
         ["runtime", "precision", "beam", "batch", "captions/s", "lower quarter", "upper quarter", "times Keras"],
         rows,
@@ -52,19 +63,23 @@ def _sweep(setup: Setup) -> Table:
             _ONE_SEARCH,
         ],
     )
-
-
-def _models(setup: Setup) -> dict:
-    """The captioner in every runtime and precision: (runtime, precision) to model."""
-    ways = (("openvino", "auto"), ("openvino", "int8"), ("openvino", "f32"), ("keras", "auto"))
-    models = [captioner.load(setup.model, runtime=runtime, precision=precision) for runtime, precision in ways]
-    return {(model.runtime.name, model.runtime.precision): model for model in models}
+    beside = Table(
+        "Beside the encoder alone",
+        ["runtime", "precision", "encoder, images/s", "pipeline, captions/s", "share"],
+        shares,
+        ["The pipeline at beam 3 and batch 16 of the table above; the encoder's images are in memory already."],
+    )
+    return [sweep, beside]
 
 
 def _program(model, files, beam: int, batch: int, require_objects: bool | str = False):
     options = model.search_options(beam_size=beam)
     words = {"require_objects": require_objects}
     return lambda: sum(1 for _ in caption_many(model, files, options, batch_size=batch, **words))
+
+
+def _encoding(model, images: np.ndarray):
+    return lambda: sum(len(model.encode(images[i : i + 16])) for i in range(0, len(images), 16))
 
 
 def _parts(setup: Setup) -> Table:
@@ -115,32 +130,6 @@ def _parts(setup: Setup) -> Table:
             f"{pipeline / measured['encoder'].median:.2f} of the encoder alone, and {pipeline / bound:.2f} of what the "
             f"parts together allow on these cores ({bound:.0f} images/s).",
         ],
-    )
-
-
-def _encoding(model, images: np.ndarray):
-    return lambda: sum(len(model.encode(images[i : i + 16])) for i in range(0, len(images), 16))
-
-
-def _beside_the_encoder(setup: Setup) -> Table:
-    """The pipeline in every runtime, as a share of the rate of its encoder alone."""
-    files = photos(setup.folder, setup.size(128, 16))
-    programs, keys = {}, []
-    for (name, precision), model in _models(setup).items():
-        images = np.stack([read_image(file, size=model.image_size) for file in files])
-        keys.append((name, precision))
-        programs[name, precision, "encoder"] = _encoding(model, images)
-        programs[name, precision, "pipeline"] = _program(model, files, 3, 16)
-    measured = rates(programs, setup.repeats)
-    rows = []
-    for name, precision in keys:
-        encoder, pipeline = (measured[name, precision, what].median for what in ("encoder", "pipeline"))
-        rows.append([name, precision, encoder, pipeline, pipeline / encoder])
-    return Table(
-        "Beside the encoder alone",
-        ["runtime", "precision", "encoder, images/s", "pipeline, captions/s", "share"],
-        rows,
-        [f"{len(files)} JPEG files of 640x480, beam 3, batch 16; images for the encoder alone are in memory already."],
     )
 
 
