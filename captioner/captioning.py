@@ -36,6 +36,7 @@ class ImageCaptioner:
     Attributes:
         name: Name of the model folder.
         image_size: Side in pixels of the square that the encoder sees.
+        encode_batch: See `captioner.models.runtime.Runtime`.
         tokenizer: The vocabulary.
         options: The search options used where a call names no others.
         concepts: Objects that the encoder knows by name; empty where the model has no table of them.
@@ -55,6 +56,7 @@ class ImageCaptioner:
         self.encoder_sha256 = saved.encoder_sha256
         self.runtime = runtime
         self.image_size = runtime.image_size
+        self.encode_batch = runtime.encode_batch
         self.grid_side = math.isqrt(runtime.positions)
         try:
             self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from captioner.errors import CaptionerError
 from captioner.media.ahead import run_ahead
 from captioner.media.images import read_image
-from captioner.media.videos import prefetch
+from captioner.models.runtime import Features, available_cores
 
 if TYPE_CHECKING:
     from captioner.captioning import ImageCaptioner
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 BATCHES_AHEAD = 2
 """Encoded batches that may wait for the search; more would cost memory and gain nothing."""
+
+MORE_THREADS = 2
+"""Threads beyond one for every core, so that none is idle while a thread waits for the disk or for Python."""
 
 
 def caption_many(
@@ -34,16 +38,17 @@ def caption_many(
 ) -> Iterator[Caption | CaptionerError]:
     """Captions of many images, in the order of the sources, while later images are read and encoded.
 
-    Files are read in ``threads`` threads, a further thread encodes, and the search runs in the caller's thread, so the
-    slowest of the three sets the pace. At most a few batches are in memory however many sources there are, and a source
-    is taken from the iterable only when there is room for it. Closing the generator stops the threads.
+    Some threads each read images and encode them; the search runs in the caller's thread. So the cores
+    always have something to do, whatever takes longest. At most a few batches are in memory however many sources there
+    are, and a source is taken from the iterable only when there is room for it. Closing the generator stops the
+    threads.
 
     Args:
-        model: What has ``image_size``, ``encode`` and ``caption_features``.
+        model: What has ``image_size``, ``encode_batch``, ``encode`` and ``caption_features``.
         sources: What `captioner.media.images.read_image` takes: paths, bytes, PIL images, arrays.
         options: Search options; None for the defaults.
-        batch_size: Images encoded and searched at once; results do not depend on it.
-        threads: Threads that read; None for one per core that this process may use.
+        batch_size: Images searched at once; results do not depend on it.
+        threads: Cores to keep busy with reading and encoding; None for all that this process may use.
         **words: Passed to ``model.caption_features``: ``prefix``, ``must_include``, ``attention``.
 
     Yields:
@@ -60,42 +65,46 @@ def caption_many(
     return _captions(model, sources, options, batch_size, threads, words)
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which on a shared machine can be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _captions(model, sources, options, batch_size, threads, words) -> Iterator[Caption | CaptionerError]:
-    readings = (_reading(source, model.image_size) for source in sources)
-    images = run_ahead(readings, threads=threads, ahead=batch_size + threads)
-    encoded = prefetch(_encoded(model, images, batch_size), depth=BATCHES_AHEAD)
+    threads += MORE_THREADS
+    together = min(model.encode_batch, batch_size)
+    jobs = (functools.partial(_encoded, model, readings) for readings in _readings(sources, model.image_size, together))
+    encoded = run_ahead(jobs, threads=threads, ahead=threads + BATCHES_AHEAD * batch_size // together)
     try:
-        for outcomes, features in encoded:
-            captions = iter(() if features is None else model.caption_features(features, options, **words))
-            for error in outcomes:
-                yield next(captions) if error is None else error
+        for batch in _batches((outcome for outcomes in encoded for outcome in outcomes), batch_size):
+            rows = [outcome for outcome in batch if isinstance(outcome, Features)]
+            captions = iter(model.caption_features(Features.concatenate(rows), options, **words) if rows else ())
+            for outcome in batch:
+                yield next(captions) if isinstance(outcome, Features) else outcome
     finally:
         encoded.close()
-        images.close()
 
 
-def _encoded(model, images, batch_size: int) -> Iterator[tuple[list[CaptionerError | None], Any]]:
-    """Batches as (one entry per source: its error, or None where it was read; features of those that were)."""
-    for batch in _batches(images, batch_size):
-        pixels = [image for image in batch if isinstance(image, np.ndarray)]
-        features = model.encode(np.stack(pixels)) if pixels else None
-        yield [None if isinstance(image, np.ndarray) else image for image in batch], features
+def _readings(sources: Iterable[Any], size: int, together: int) -> Iterator[list[Callable]]:
+    """What reads the sources, in groups that are encoded together."""
+    sources = iter(sources)
+    while group := [_reading(source, size) for source in itertools.islice(sources, together)]:
+        yield group
 
 
-def _batches(images: Iterable[np.ndarray | CaptionerError], batch_size: int) -> Iterator[Sequence]:
-    """Groups with ``batch_size`` readable images; the unreadable ones between them do not count."""
-    batch: list[np.ndarray | CaptionerError] = []
+def _encoded(model, readings: Sequence[Callable]) -> list[Features | CaptionerError]:
+    """For every source its features, or why it could not be read."""
+    outcomes = [read() for read in readings]
+    pixels = [image for image in outcomes if isinstance(image, np.ndarray)]
+    features = model.encode(np.stack(pixels)) if pixels else ()
+    rows = (features[row : row + 1] for row in range(len(pixels)))
+    return [next(rows) if isinstance(outcome, np.ndarray) else outcome for outcome in outcomes]
+
+
+def _batches(
+    outcomes: Iterable[Features | CaptionerError], batch_size: int
+) -> Iterator[Sequence[Features | CaptionerError]]:
+    """Groups with ``batch_size`` encoded images; the unreadable ones between them do not count."""
+    batch: list[Features | CaptionerError] = []
     readable = 0
-    for image in images:
-        batch.append(image)
-        readable += isinstance(image, np.ndarray)
+    for outcome in outcomes:
+        batch.append(outcome)
+        readable += isinstance(outcome, Features)
         # The second limit keeps a long row of broken files from piling up unreported.
         if readable == batch_size or len(batch) >= 4 * batch_size:
             yield batch

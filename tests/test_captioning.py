@@ -186,7 +186,7 @@ def test_different_images_have_different_embeddings(model, photos):
 class SpeechlessRuntime:
     """A model that ends every caption at once."""
 
-    image_size, positions, vocabulary_size = 64, 4, 6
+    image_size, positions, vocabulary_size, encode_batch = 64, 4, 6, 1
 
     def initial_state(self, features):
         return (np.zeros((len(features), 2), np.float32),), (np.zeros((len(features), 1), np.float32),)

@@ -252,12 +252,14 @@ class TestSize:
         expected = Image.fromarray(picture).resize((26, 26), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(read_image(encoded(picture, "PNG"), size=26), np.asarray(expected))
 
-    @pytest.mark.parametrize("shape", [(3000, 2000), (1600, 1201), (640, 480)])
-    def test_reduced_decoding_changes_little(self, shape):
+    @pytest.mark.parametrize(
+        ("shape", "size"), [((3000, 2000), 60), ((1600, 1201), 60), ((640, 480), 100), ((640, 480), 260)]
+    )
+    def test_reduced_decoding_changes_little(self, shape, size):
         picture = np.asarray(Image.fromarray(noisy_picture(40, 30)).resize(shape, Image.Resampling.BICUBIC))
         data = encoded(picture, "JPEG", quality=95)
-        full = read_image(Image.fromarray(read_image(data)).resize((60, 60), Image.Resampling.BILINEAR))
-        difference = np.abs(read_image(data, size=60).astype(int) - full.astype(int))
+        full = read_image(Image.fromarray(read_image(data)).resize((size, size), Image.Resampling.BILINEAR))
+        difference = np.abs(read_image(data, size=size).astype(int) - full.astype(int))
         assert difference.mean() < 2 and difference.max() < 16
 
     def test_jpeg_is_decoded_at_reduced_size(self, monkeypatch):
@@ -269,7 +271,9 @@ class TestSize:
         )
         assert read_image(data, size=100).shape == (100, 100, 3)
         assert read_image(data, size=300).shape == (300, 300, 3)
-        assert sizes == [(400, 300), (800, 600)]
+        assert read_image(data, size=348).shape == (348, 348, 3)
+        assert read_image(data, size=349).shape == (349, 349, 3)
+        assert sizes == [(200, 150), (400, 300), (400, 300), (800, 600)]
 
     @pytest.mark.parametrize("size", [0, -1])
     def test_senseless_size(self, size):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from captioner.errors import ImageReadError
+from captioner.models.runtime import Features
 from captioner.pipeline import caption_many
 
 
@@ -18,17 +19,21 @@ class MeanModel:
 
     image_size = 4
 
-    def __init__(self):
+    def __init__(self, encode_batch=1):
+        self.encode_batch = encode_batch
+        self.encoded = []
         self.batches = []
         self.words = None
 
     def encode(self, images):
-        self.batches.append(len(images))
-        return images.reshape(len(images), -1).mean(axis=1)
+        self.encoded.append(len(images))
+        means = images.reshape(len(images), -1).mean(axis=1, keepdims=True)
+        return Features(means[:, None], means, means)
 
     def caption_features(self, features, options=None, **words):
+        self.batches.append(len(features))
         self.words = (options, words)
-        return [f"{mean:.0f}" for mean in features]
+        return [f"{mean:.0f}" for mean in features.pooled[:, 0]]
 
 
 @pytest.fixture
@@ -51,8 +56,9 @@ def reader_threads():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 16, 64])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_order_and_errors_in_their_place(photos, batch_size, threads):
-    model = MeanModel()
+@pytest.mark.parametrize("encode_batch", [1, 5])
+def test_order_and_errors_in_their_place(photos, batch_size, threads, encode_batch):
+    model = MeanModel(encode_batch)
     results = list(caption_many(model, photos, batch_size=batch_size, threads=threads))
     assert [r if isinstance(r, str) else "error" for r in results] == [
         "error" if i in (3, 4, 17) else str(i) for i in range(40)
@@ -60,6 +66,7 @@ def test_order_and_errors_in_their_place(photos, batch_size, threads):
     assert isinstance(results[3], ImageReadError) and "3.png" in str(results[3])
     # Batches are full although broken files lie between: the last alone may be smaller.
     assert sum(model.batches) == 37 and all(size == batch_size for size in model.batches[:-1])
+    assert sum(model.encoded) == 37 and max(model.encoded) == min(encode_batch, batch_size)
     assert not reader_threads()
 
 
@@ -71,7 +78,7 @@ def test_only_broken_files(tmp_path):
     paths = [tmp_path / f"{i}.jpg" for i in range(100)]
     model = MeanModel()
     results = list(caption_many(model, paths, batch_size=4))
-    assert [type(r) for r in results] == [ImageReadError] * 100 and model.batches == []
+    assert [type(r) for r in results] == [ImageReadError] * 100 and model.batches == model.encoded == []
 
 
 def test_reads_only_a_little_ahead(photos):

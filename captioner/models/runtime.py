@@ -10,6 +10,7 @@ import json
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Runtime(Protocol):
         image_size: Side of the images that `encode` takes.
         positions: Number of positions of the grid.
         vocabulary_size: Number of tokens that the decoder knows; 0 without a decoder.
+        encode_batch: Images that one call of `encode` should be given where many threads call it.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Runtime(Protocol):
     image_size: int
     positions: int
     vocabulary_size: int
+    encode_batch: int
 
     def encode(self, images: np.ndarray) -> Features:
         """Features of images (N, S, S, 3), uint8 RGB; N may be 0. The results do not depend on the batch."""
@@ -243,6 +246,7 @@ class KerasRuntime:
 
     name = "keras"
     precision = "f32"
+    encode_batch = _KERAS_BATCH
 
     def __init__(self, encoder, decoder=None):
         from captioner.models.compiling import compiled
@@ -251,6 +255,7 @@ class KerasRuntime:
         self.positions = math.prod(encoder.output["grid"].shape[1:-1])
         self.vocabulary_size = 0 if decoder is None else decoder.config.vocabulary_size
         self._encode = compiled(lambda images: encoder(images, training=False))
+        self._encoding = threading.Lock()  # one batch keeps all cores busy; several would only take more memory
         if decoder is not None:
             self._initial_state = compiled(decoder.initial_state)
             self._step = compiled(decoder.step)
@@ -283,7 +288,8 @@ class KerasRuntime:
         for first in range(0, max(len(images), 1), size):
             batch = images[first : first + size]
             padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
-            output = self._encode(np.concatenate([batch, padding]))
+            with self._encoding:
+                output = self._encode(np.concatenate([batch, padding]))
             grid = np.asarray(output["grid"])
             grid = grid.reshape(len(grid), -1, grid.shape[-1])
             arrays = (grid, np.asarray(output["pooled"]), np.asarray(output["class_scores"]))
@@ -318,8 +324,8 @@ def _limit_keras_threads(threads: int):
 class OpenVinoRuntime:
     """Runs graphs built from the weights; see `make_runtime` for the arguments.
 
-    Images are encoded one at a time, as many at once as there are cores: nothing waits for a batch to fill, an image's
-    features do not depend on the others, and the activations of one image stay in a core's cache.
+    Images are encoded one at a time, each on one core: nothing waits for a batch to fill, an image's features do not
+    depend on the others, and the activations of one image stay in a core's cache.
 
     In bfloat16 the first layers of the encoder stay in float32: they hold edge detectors whose large weights cancel, so
     that rounding there does half of all the harm, while they are a small part of the work. With 8-bit integers
@@ -327,6 +333,7 @@ class OpenVinoRuntime:
     """
 
     name = "openvino"
+    encode_batch = 1
 
     def __init__(
         self, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, precision="auto",
@@ -335,7 +342,7 @@ class OpenVinoRuntime:
         import openvino as ov
 
         core = ov.Core()
-        threads = threads or _cores()
+        threads = threads or available_cores()
         fastest = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         self.precision = fastest if precision == "auto" else precision
         floats = fastest if self.precision == "int8" else self.precision
@@ -360,11 +367,15 @@ class OpenVinoRuntime:
             )
             for (begin, end), kind in layers.items()
         ]
-        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="captioner-encode")
+        # One more than cores: none is idle while a thread hands over its image.
+        self._workers = ThreadPoolExecutor(threads + 1, thread_name_prefix="captioner-encode")
+        # A request runs once at a time. Those of the encoder go from hand to hand, since threads come and go; of the
+        # decoder every thread has its own, as what a step returns must live until the next.
+        self._idle: deque[list] = deque()
+        self._requests = threading.local()
         self._shapes = [tuple(output.shape)[1:] for output in self._encoder[-1].outputs]
         self.positions = self._shapes[0][0]
         self.vocabulary_size = 0
-        self._requests = threading.local()  # a request runs once at a time, so every thread has its own
         if decoder_config is not None:
             self.vocabulary_size = decoder_config["vocabulary_size"]
             if decoder_weights["output_bias"].shape != (self.vocabulary_size,):
@@ -378,43 +389,56 @@ class OpenVinoRuntime:
         arrays = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
 
         def encode_one(i):
+            try:
+                requests = self._idle.pop()
+            except IndexError:
+                requests = [model.create_infer_request() for model in self._encoder]
             outputs = [images[i : i + 1]]
-            for number, model in enumerate(self._encoder):
-                outputs = self._infer(f"encoder {number}", model, outputs)
+            for request in requests:
+                outputs = _infer(request, outputs)
             for array, output in zip(arrays, outputs, strict=True):
                 array[i] = output[0]
+            self._idle.append(requests)
 
-        for done in [self._workers.submit(encode_one, i) for i in range(len(images))]:
-            done.result()
+        if len(images) == 1:
+            encode_one(0)
+        else:
+            for done in [self._workers.submit(encode_one, i) for i in range(len(images))]:
+                done.result()
         return Features(*arrays)
 
     def initial_state(self, features: Features):
         """See `Runtime.initial_state`."""
-        outputs = [output.copy() for output in self._infer("start", self._start, [features.grid])]
+        outputs = [output.copy() for output in _infer(self._request("start", self._start), [features.grid])]
         return tuple(outputs[:-_MEMORY_PARTS]), tuple(outputs[-_MEMORY_PARTS:])
 
     def step(self, tokens, state, memory):
         """See `Runtime.step`."""
-        logits, *state, attention = self._infer("next", self._next, [tokens, *state, *memory])
+        logits, *state, attention = _infer(self._request("next", self._next), [tokens, *state, *memory])
         return logits, tuple(state), attention
 
-    def _infer(self, name: str, model, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Runs a model; the arrays that it returns live until this thread runs it again."""
-        import openvino as ov
-
+    def _request(self, name: str, model):
+        """This thread's own request for a model."""
         request = getattr(self._requests, name, None)
         if request is None:
             request = model.create_infer_request()
             setattr(self._requests, name, request)
-        # As `InferRequest.infer`, without what that spends on finding out what it was given: a step takes 1 ms.
-        inputs = [np.require(array, requirements="CW") for array in inputs]
-        for number, array in enumerate(inputs):
-            request.set_input_tensor(number, ov.Tensor(array, shared_memory=True))
-        request.start_async()
-        request.wait()
-        return [request.get_output_tensor(number).data for number in range(len(model.outputs))]
+        return request
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
+def _infer(request, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Runs a request of OpenVINO; the arrays that it returns live until it runs again."""
+    import openvino as ov
+
+    # As `InferRequest.infer`, without what that spends on finding out what it was given: a step takes 1 ms.
+    inputs = [np.require(array, requirements="CW") for array in inputs]
+    for number, array in enumerate(inputs):
+        request.set_input_tensor(number, ov.Tensor(array, shared_memory=True))
+    request.start_async()
+    request.wait()
+    return [request.get_output_tensor(number).data for number in range(len(request.model_outputs))]
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which on a shared machine can be fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
