@@ -272,6 +272,13 @@ def train_captions(
     min_count: Annotated[
         int | None, typer.Option(help="How often a word must occur to be learned.", show_default="5")
     ] = None,
+    memory_dropout: Annotated[
+        float | None, typer.Option(help="Share of what the encoder saw that the decoder misses.", show_default="0.3")
+    ] = None,
+    channel_dropout: Annotated[
+        float | None,
+        typer.Option(help="Share of its channels missed everywhere; 0.3 helps a frozen encoder.", show_default="0.0"),
+    ] = None,
     decoder_epochs: Annotated[int | None, typer.Option(help="Passes of the first stage.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Passes of the second.")] = None,
     self_critical_epochs: Annotated[int | None, typer.Option(help="Passes of the third.")] = None,
@@ -284,7 +291,10 @@ def train_captions(
 
     return commands.train_captions(
         data, output, stages,
-        _given(encoder=encoder, image_size=image_size, cell=cell, min_count=min_count, precision=precision),
+        _given(
+            encoder=encoder, image_size=image_size, cell=cell, min_count=min_count, precision=precision,
+            memory_dropout=memory_dropout, channel_dropout=channel_dropout,
+        ),
         _given(
             decoder=decoder_epochs, finetune=finetune_epochs, self_critical=self_critical_epochs,
             self_critical_finetune=self_critical_finetune_epochs,

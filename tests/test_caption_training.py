@@ -31,6 +31,7 @@ OPTIONS = CaptionTrainingOptions(
     min_count=1,
     max_length=7,
     samples=3,
+    channel_dropout=0.1,
     precision="f32",
     decoder=StageOptions(epochs=4, batch_size=8, captions=2, learning_rate=1e-2, average=0.8),
     finetune=StageOptions(

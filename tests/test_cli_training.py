@@ -30,7 +30,9 @@ def run(*arguments) -> int:
 
 def test_defaults_of_caption_training():
     given = parameters("captions")
-    assert_shown(given, CaptionTrainingOptions(), ["encoder", "min_count", "precision"])
+    assert_shown(
+        given, CaptionTrainingOptions(), ["encoder", "min_count", "precision", "memory_dropout", "channel_dropout"]
+    )
     assert given["stages"].default == ",".join(STAGES)
     assert given["seed"].show_default == str(CaptionTrainingOptions().decoder.seed)
 
@@ -67,6 +69,8 @@ def test_options_arrive(asked, capsys):
         "lite0",
         "--cell",
         "gru",
+        "--channel-dropout",
+        "0.3",
         "--finetune-epochs",
         3,
         "--seed",
@@ -77,7 +81,7 @@ def test_options_arrive(asked, capsys):
     assert run("train", "captions", "--data", "photos", "--output", "runs", *options) == 0
     ((data, output, chosen, stages),) = asked
     assert (data, output, stages) == ("photos", "runs", ["decoder", "finetune"])
-    assert (chosen.encoder, chosen.cell, chosen.finetune.epochs) == ("lite0", "gru", 3)
+    assert (chosen.encoder, chosen.cell, chosen.channel_dropout, chosen.finetune.epochs) == ("lite0", "gru", 0.3, 3)
     assert {chosen.decoder.seed, chosen.finetune.seed, chosen.self_critical.seed} == {7}
     assert chosen.decoder.epochs == CaptionTrainingOptions().decoder.epochs
     assert "CIDEr-D" in capsys.readouterr().out
@@ -95,6 +99,7 @@ def test_no_options_are_the_defaults(asked):
         (["--cell", "transformer"], "cell"),
         (["--decoder-epochs", "0"], "epochs"),
         (["--min-count", "0"], "min_count"),
+        (["--channel-dropout", "1"], "channel_dropout"),
     ],
 )
 def test_senseless_requests(asked, capsys, options, reason):

@@ -168,6 +168,19 @@ def test_dropout_in_training_only(decoder):
     assert np.abs(dropped[0] - dropped[1]).max() > 1e-3
 
 
+def test_dropped_channels_are_missing_everywhere():
+    sizes = {**SIZES, "memory_units": 40}
+    made = Decoder(DecoderConfig(VOCABULARY, CHANNELS, memory_dropout=0, channel_dropout=0.5, **sizes))
+    made.memory_projection.bias.assign(np.ones(40))  # few values are 0 by themselves
+    (values, *_), (kept, *_) = (made.initial_state(grids(), training=training)[1] for training in (True, False))
+    values, kept = np.asarray(values), np.asarray(kept)
+    absent = (values == 0).all(axis=2)
+    assert 0.2 < absent.mean() < 0.8
+    assert not (absent[0] == absent[1]).all()
+    present = np.broadcast_to(~absent[:, :, None], values.shape)
+    np.testing.assert_allclose(values[present], 2 * kept[present], rtol=1e-5)
+
+
 def test_gradients_reach_every_weight(decoder):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("takes the gradient with TensorFlow")

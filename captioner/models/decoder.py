@@ -33,7 +33,9 @@ class DecoderConfig:
         memory_units: Channels to which the grid is projected.
         heads: Number of attention heads.
         dropout: Share of embeddings and outputs dropped in training, 0..1.
-        memory_dropout: Share of the grid's channels dropped in training, 0..1.
+        memory_dropout: Share of the projected grid's values dropped in training, each by itself, 0..1.
+        channel_dropout: Share of its channels dropped in training, each at all positions at once (Tompson et al. 2015),
+            so that the mean over the positions loses them as well, 0..1.
     """
 
     vocabulary_size: int
@@ -45,6 +47,7 @@ class DecoderConfig:
     heads: int = 8
     dropout: float = 0.5
     memory_dropout: float = 0.3
+    channel_dropout: float = 0.0
 
     def __post_init__(self):
         if self.memory_units % self.heads:
@@ -64,6 +67,7 @@ class Decoder(keras.Model):
         c = config
         dense = keras.layers.Dense
         self.memory_projection = dense(c.memory_units, activation="relu", name="memory_projection")
+        self.channel_drop = keras.layers.SpatialDropout1D(c.channel_dropout, name="channel_dropout")
         self.memory_drop = keras.layers.Dropout(c.memory_dropout, name="memory_dropout")
         self.key_projection = dense(c.memory_units, name="key_projection")
         self.query_projection = dense(c.memory_units, name="query_projection")
@@ -107,7 +111,8 @@ class Decoder(keras.Model):
         """
         if len(grid.shape) == 4:
             grid = ops.reshape(grid, (-1, grid.shape[1] * grid.shape[2], grid.shape[3]))
-        features = self.memory_drop(self.memory_projection(grid), training=training)
+        features = self.channel_drop(self.memory_projection(grid), training=training)
+        features = self.memory_drop(features, training=training)
         mean = ops.mean(features, axis=1)
         state = tuple(layer(mean) for layer in self.start_state)
         values = ops.transpose(self._split_heads(features), (0, 2, 1, 3))

@@ -115,6 +115,8 @@ class CaptionTraining:
             embedding_units=options.embedding_units,
             memory_units=options.memory_units,
             heads=options.heads,
+            memory_dropout=options.memory_dropout,
+            channel_dropout=options.channel_dropout,
         )
         return encoder, Decoder(config, name="decoder")
 
