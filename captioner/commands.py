@@ -274,16 +274,19 @@ def evaluate(
 
 
 def train_captions(
-    data: Path, output: Path, stages: str, options: Mapping[str, Any], epochs: Mapping[str, int], seed: int | None
+    data: Path,
+    output: Path,
+    stages: str,
+    options: Mapping[str, Any],
+    epochs: Mapping[str, int],
+    every_stage: Mapping[str, Any],
 ) -> int:
-    """Trains a captioner and prints the record of each stage."""
+    """Trains a captioner and prints the record of each stage; ``every_stage`` are settings of all stages alike."""
     from captioner.training.options import STAGES, CaptionTrainingOptions
 
     chosen = CaptionTrainingOptions(**options)
     for stage in STAGES:
-        changes = {"seed": seed} if seed is not None else {}
-        if stage in epochs:
-            changes["epochs"] = epochs[stage]
+        changes = {**every_stage, **({"epochs": epochs[stage]} if stage in epochs else {})}
         chosen = replace(chosen, **{stage: replace(getattr(chosen, stage), **changes)})
     names = _formats(stages, STAGES)
     from captioner.training.captions import train_captions  # Keras only after the options are known to make sense
