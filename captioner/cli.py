@@ -263,7 +263,7 @@ def train_captions(
     output: TrainOutput,
     stages: Annotated[
         str, typer.Option(help="Comma-separated, each from the one named before it.")
-    ] = "decoder,finetune,self_critical,self_critical_finetune,self_critical_restart",
+    ] = "decoder,finetune,self_critical,self_critical_finetune",
     encoder: Annotated[
         str | None, typer.Option(help="lite0, lite1, lite2, or a keras.applications model.", show_default="lite2")
     ] = None,
@@ -273,32 +273,33 @@ def train_captions(
         int | None, typer.Option(help="How often a word must occur to be learned.", show_default="5")
     ] = None,
     memory_dropout: Annotated[
-        float | None,
-        typer.Option(help="Share of what the encoder saw that the decoder misses.", show_default="0.3, last stage 0.1"),
+        float | None, typer.Option(help="Share of what the encoder saw that the decoder misses.", show_default="0.3")
     ] = None,
     channel_dropout: Annotated[
         float | None,
-        typer.Option(help="Share of its channels missed everywhere.", show_default="0, last stage 0.3"),
+        typer.Option(help="Share of its channels missed everywhere; 0.3 helps a frozen encoder.", show_default="0.0"),
     ] = None,
     decoder_epochs: Annotated[int | None, typer.Option(help="Passes of the first stage.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Passes of the second.")] = None,
     self_critical_epochs: Annotated[int | None, typer.Option(help="Passes of the third.")] = None,
     self_critical_finetune_epochs: Annotated[int | None, typer.Option(help="Passes of the fourth.")] = None,
-    self_critical_restart_epochs: Annotated[int | None, typer.Option(help="Passes of the fifth.")] = None,
     precision: Annotated[str | None, typer.Option(help="bf16 or f32.", show_default="bf16")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0, last stage 1")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None,
 ) -> int:
     """Trains a captioner on photos with captions (Flickr8k, Kaggle, COCO and Karpathy layouts, metadata.jsonl)."""
     from captioner import commands
 
     return commands.train_captions(
         data, output, stages,
-        _given(encoder=encoder, image_size=image_size, cell=cell, min_count=min_count, precision=precision),
+        _given(
+            encoder=encoder, image_size=image_size, cell=cell, min_count=min_count, precision=precision,
+            memory_dropout=memory_dropout, channel_dropout=channel_dropout,
+        ),
         _given(
             decoder=decoder_epochs, finetune=finetune_epochs, self_critical=self_critical_epochs,
-            self_critical_finetune=self_critical_finetune_epochs, self_critical_restart=self_critical_restart_epochs,
+            self_critical_finetune=self_critical_finetune_epochs,
         ),
-        _given(memory_dropout=memory_dropout, channel_dropout=channel_dropout, seed=seed),
+        seed,
     )  # fmt: skip
 
 

@@ -274,19 +274,16 @@ def evaluate(
 
 
 def train_captions(
-    data: Path,
-    output: Path,
-    stages: str,
-    options: Mapping[str, Any],
-    epochs: Mapping[str, int],
-    every_stage: Mapping[str, Any],
+    data: Path, output: Path, stages: str, options: Mapping[str, Any], epochs: Mapping[str, int], seed: int | None
 ) -> int:
-    """Trains a captioner and prints the record of each stage; ``every_stage`` are settings of all stages alike."""
+    """Trains a captioner and prints the record of each stage."""
     from captioner.training.options import STAGES, CaptionTrainingOptions
 
     chosen = CaptionTrainingOptions(**options)
     for stage in STAGES:
-        changes = {**every_stage, **({"epochs": epochs[stage]} if stage in epochs else {})}
+        changes = {"seed": seed} if seed is not None else {}
+        if stage in epochs:
+            changes["epochs"] = epochs[stage]
         chosen = replace(chosen, **{stage: replace(getattr(chosen, stage), **changes)})
     names = _formats(stages, STAGES)
     from captioner.training.captions import train_captions  # Keras only after the options are known to make sense

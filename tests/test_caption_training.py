@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import logging
 import shutil
 from dataclasses import replace
@@ -32,6 +31,7 @@ OPTIONS = CaptionTrainingOptions(
     min_count=1,
     max_length=7,
     samples=3,
+    channel_dropout=0.1,
     precision="f32",
     decoder=StageOptions(epochs=4, batch_size=8, captions=2, learning_rate=1e-2, average=0.8),
     finetune=StageOptions(
@@ -40,9 +40,6 @@ OPTIONS = CaptionTrainingOptions(
     self_critical=StageOptions(epochs=3, batch_size=8, captions=2, learning_rate=1e-3, average=0.5),
     self_critical_finetune=StageOptions(
         epochs=2, batch_size=8, captions=1, learning_rate=1e-3, encoder_rate=0.5, average=0.5, common_weight=0.5
-    ),
-    self_critical_restart=StageOptions(
-        epochs=1, batch_size=8, captions=1, learning_rate=1e-3, encoder_rate=0.5, average=0.5, channel_dropout=0.1
     ),
     search=SearchOptions(max_length=7),
 )
@@ -108,22 +105,15 @@ def test_what_was_left_out_is_said(run):
 
 
 def test_frozen_weights_stay_and_others_learn(run):
-    encoders = [read_model(run[1] / stage).part("encoder") for stage in STAGES]
-    for stage, (before, after) in zip(STAGES[1:], itertools.pairwise(encoders), strict=True):
-        changed = {name for name in before if not np.array_equal(before[name], after[name])}
-        if stage == "self_critical":
-            assert not changed
-        else:
-            assert "conv_head/kernel" in changed, stage
-            assert not [name for name in changed if name.startswith(("conv_stem", "blocks_0_", "blocks_3_"))], stage
-            assert not [name for name in changed if "depthwise" in name or "moving" in name], stage
-        if stage == "finetune":
-            assert {"blocks_15_project_conv/kernel", "blocks_4_expand_conv/gamma"} <= changed
-
-
-def test_every_stage_drops_what_it_is_told_to(run):
-    dropped = [read_model(run[1] / stage).config["decoder"]["channel_dropout"] for stage in STAGES]
-    assert dropped == [0, 0, 0, 0, 0.1]
+    before, after = (read_model(run[1] / stage).part("encoder") for stage in ("decoder", "finetune"))
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert not [name for name in changed if name.startswith(("conv_stem", "blocks_0_", "blocks_3_"))]
+    assert not [name for name in changed if "depthwise" in name or "moving" in name]
+    assert {"conv_head/kernel", "blocks_15_project_conv/kernel", "blocks_4_expand_conv/gamma"} <= changed
+    third, final = (read_model(run[1] / stage).part("encoder") for stage in STAGES[2:])
+    assert all(np.array_equal(third[name], after[name]) for name in after)
+    assert {name for name in final if not np.array_equal(final[name], third[name])} <= changed
+    assert not np.array_equal(final["conv_head/kernel"], third["conv_head/kernel"])
 
 
 def test_a_stopped_training_goes_on_as_if_nothing_had_happened(run, photos, tmp_path):

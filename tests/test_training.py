@@ -36,8 +36,6 @@ VOCABULARY = 11
     ("kind", "values", "message"),
     [
         (StageOptions, {"epochs": 0}, "epochs must be at least 1, not 0"),
-        (StageOptions, {"channel_dropout": 1.0}, "channel_dropout must be at least 0 and below 1"),
-        (StageOptions, {"memory_dropout": -0.1}, "memory_dropout must be at least 0 and below 1"),
         (StageOptions, {"batch_size": 0}, "batch_size must be at least 1"),
         (StageOptions, {"captions": -1}, "captions must be at least 1"),
         (StageOptions, {"learning_rate": 0.0}, "learning_rate must be above 0"),
@@ -53,6 +51,8 @@ VOCABULARY = 11
         (CaptionTrainingOptions, {"precision": "f16"}, "precision must be bf16 or f32, not 'f16'"),
         (CaptionTrainingOptions, {"cell": "transformer"}, "cell must be lstm, gru, simple_rnn"),
         (CaptionTrainingOptions, {"min_count": 0}, "min_count must be at least 1"),
+        (CaptionTrainingOptions, {"channel_dropout": 1.0}, "channel_dropout must be at least 0 and below 1"),
+        (CaptionTrainingOptions, {"memory_dropout": -0.1}, "memory_dropout must be at least 0 and below 1"),
         (CaptionTrainingOptions, {"image_size": 0}, "image_size must be at least 1"),
     ],
 )
@@ -70,20 +70,15 @@ def test_a_checkpoint_depends_on_its_own_stage_alone():
     assert changed.settings("finetune") != options.settings("finetune")
     assert replace(options, mix=0.5).settings("decoder") != options.settings("decoder")
     assert replace(options, units=64).settings("decoder") != options.settings("decoder")
-    dropping = replace(options, finetune=replace(options.finetune, channel_dropout=0.1))
-    assert dropping.settings("finetune") != options.settings("finetune")
+    assert replace(options, channel_dropout=0.1).settings("decoder") != options.settings("decoder")
     # what could not be chosen at first is not in the checkpoints of then
-    assert "channel_dropout" not in options.settings("finetune")["finetune"]
-    assert "self_critical_restart" not in options.settings("finetune")
-    assert options.settings("self_critical_restart")["self_critical_restart"]["channel_dropout"] == 0.3
+    assert "channel_dropout" not in options.settings("decoder")
 
 
 def test_sizes_and_dropouts_have_one_source():
     options, config = CaptionTrainingOptions(), DecoderConfig(10)
-    for name in ("cell", "units", "embedding_units", "memory_units", "heads"):
+    for name in ("cell", "units", "embedding_units", "memory_units", "heads", "memory_dropout", "channel_dropout"):
         assert getattr(options, name) == getattr(config, name), name
-    for name in ("memory_dropout", "channel_dropout"):
-        assert getattr(options.decoder, name) == getattr(config, name), name
 
 
 # ---------------------------------------------------------------- batches

@@ -1,5 +1,5 @@
-"""Training a captioner in five stages: the decoder on cached grids, encoder and decoder together, then both again
-self-critically, the last of these twice.
+"""Training a captioner in four stages: the decoder on cached grids, encoder and decoder together, then both again
+self-critically.
 
 Each stage starts from the best weights of the one before, keeps its own checkpoint and log, and can be stopped and
 started again at any time. The best weights on the dev photos, by CIDEr-D, become the saved model.
@@ -94,38 +94,31 @@ class CaptionTraining:
             )
         keras.utils.set_random_seed(self.options.decoder.seed)
         with _precision(self.options.precision):
-            self.encoder = self._make_encoder()
+            self.encoder, self.decoder = self._build()
         self._encode = compiled(lambda images: self.encoder(images, training=False))
-        self._make_decoder(self.options.decoder)
+        self._start = compiled(self.decoder.initial_state)
+        self._step = compiled(self.decoder.step)
         self._history: list[dict] = []
         self._references = {f: [tokenize(text) for text in data.captions[f]] for f in self.dev_files}
         self._cider = metrics.CiderD(self._references)
 
-    def _make_encoder(self) -> keras.Model:
+    def _build(self) -> tuple[keras.Model, Decoder]:
         options = self.options
         encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
         if options.encoder in LITE_VARIANTS:
             imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
-        return encoder
-
-    def _make_decoder(self, stage: StageOptions) -> None:
-        """A new decoder, which drops as much in training as the stage wants."""
-        options = self.options
         config = DecoderConfig(
             len(self.tokenizer),
-            self.encoder.output["grid"].shape[-1],
+            encoder.output["grid"].shape[-1],
             cell=options.cell,
             units=options.units,
             embedding_units=options.embedding_units,
             memory_units=options.memory_units,
             heads=options.heads,
-            memory_dropout=stage.memory_dropout,
-            channel_dropout=stage.channel_dropout,
+            memory_dropout=options.memory_dropout,
+            channel_dropout=options.channel_dropout,
         )
-        with _precision(options.precision):
-            self.decoder = Decoder(config, name="decoder")
-        self._start = compiled(self.decoder.initial_state)
-        self._step = compiled(self.decoder.step)
+        return encoder, Decoder(config, name="decoder")
 
     def run(self, stages: Sequence[str] = STAGES) -> dict:
         """Runs stages in order, each from the best weights of the one before.
@@ -151,7 +144,6 @@ class CaptionTraining:
         for stage in stages:
             earlier = list(records) or STAGES[: STAGES.index(stage)]
             if earlier:
-                self._make_decoder(getattr(self.options, stage))
                 self.load(self.output / earlier[-1])
             records[stage] = getattr(self, f"_run_{stage}")()
         return records
@@ -238,12 +230,10 @@ class CaptionTraining:
         batches = self._self_critical("self_critical", batches, None)
         return self._fit("self_critical", None, batches, self.features(self.dev_files))
 
-    def _run_self_critical_finetune(self, stage: str = "self_critical_finetune") -> dict:
+    def _run_self_critical_finetune(self) -> dict:
+        stage = "self_critical_finetune"
         batches = self._self_critical(stage, self._photo_batches(stage), self.encoder)
         return self._fit(stage, self.encoder, batches, None)
-
-    def _run_self_critical_restart(self) -> dict:
-        return self._run_self_critical_finetune("self_critical_restart")
 
     def _photo_batches(self, stage: str) -> PhotoBatches:
         """Photos for a stage that trains the encoder, whose deep half is set free to learn."""

@@ -9,7 +9,6 @@ _STAGES = {
     "finetune": "encoder and decoder together, cross-entropy",
     "self_critical": "self-critical sequence training of the decoder",
     "self_critical_finetune": "self-critical sequence training of encoder and decoder",
-    "self_critical_restart": "the same once more from there",
 }
 
 
