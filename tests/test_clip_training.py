@@ -15,6 +15,7 @@ from media_makers import write_video
 
 from captioner.errors import CaptionerError, DatasetError
 from captioner.models.clip_head import STREAMS
+from captioner.training import clip_fitting
 from captioner.training.clip_data import Clip, ClipWindows
 from captioner.training.clip_fitting import (
     ClipOptions,
@@ -163,6 +164,26 @@ def test_folds_hold_out_every_clip_once_and_whole_groups():
     assert parts != held_out(clips, 5, 1)
 
 
+@pytest.mark.parametrize(("folds", "judges"), [(0, False), (4, False), (4, True)])
+def test_what_networks_are_trained_stopped_and_judged_on(monkeypatch, folds, judges):
+    clips = [Clip(f"{g}-{n}", Path("x"), n, f"g{g}", "val" if g > 9 else "train") for g in range(12) for n in "ab"]
+    calls = []
+
+    def fit_one(train, val, measured, labels, options, *, judged, **_):
+        calls.append([{clip.name for clip in part} for part in (train, val, judged)])
+
+    monkeypatch.setattr(clip_fitting, "fit_network", fit_one)
+    monkeypatch.setattr(clip_fitting, "compiled_network", lambda *_: None)
+    fit_networks(clips, {}, ["a", "b"], ClipOptions(folds=folds, seeds=(0,)), judges=judges)
+    everything = {clip.name for clip in clips}
+    for train, val, judged in calls:
+        assert train and val and judged and train | val | judged == everything and not train & (val | judged)
+        assert not val & judged if judges else val == judged
+    assert len(calls) == max(1, folds)
+    if folds:
+        assert set().union(*(judged for *_, judged in calls)) == everything
+
+
 def test_without_folds_val_is_held_out():
     clips = [Clip("a", Path("a"), "x", "1", "train"), Clip("b", Path("b"), "x", "2", "val")]
     assert held_out(clips, 0, 0) == [{"b"}]
@@ -187,7 +208,7 @@ def test_averages_only_networks_that_have_not_seen_the_clip():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"folds": 1}, {"folds": -1}, {"seeds": ()}, {"epochs": 0}, {"dropout": 1.0}, {"cell": "x"}, {"streams": ("x",)},
+    [{"folds": 2}, {"folds": -1}, {"seeds": ()}, {"epochs": 0}, {"dropout": 1.0}, {"cell": "x"}, {"streams": ("x",)},
      {"window": 0.0}, {"speed": 0.5}],
 )  # fmt: skip
 def test_wrong_options(wrong):
@@ -201,7 +222,7 @@ def test_wrong_options(wrong):
     [
         ({"epochs": "3"}, "epochs must be in 1..10000, not '3'"),
         ({"speed": float("nan")}, "speed must be in 1..4, not nan"),
-        ({"folds": 1}, "folds must be 0 or at least 2, not 1"),
+        ({"folds": 2}, "folds must be 0 or at least 3, not 2"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_it_may_be(wrong, message):

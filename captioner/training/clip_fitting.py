@@ -51,7 +51,8 @@ class ClipOptions:
         seeds: One network is trained for each; their probabilities are averaged.
         folds: 0 trains on ``train`` and stops on ``val``. Otherwise ``train`` and ``val`` together are cut into that
             many parts by group, and every seed trains one network a part, which stops on that part and is not trained
-            on it. All are averaged; scores are those of clips that a network was not trained on.
+            on it. All are averaged. As a network flatters itself on the clips that it stops on, further networks are
+            trained for the scores alone: each stops on the part after the one that judges it.
         epochs: Passes over the training clips.
         patience: Epochs without a lower validation loss after which a network is done.
         batch_size: Clips a step.
@@ -102,7 +103,7 @@ class ClipOptions:
             check_setting(self, name, holds, f"in {low:g}..{high:g}")
         if not self.seeds:
             raise CaptionerError("at least one seed is needed", kind="usage")
-        check_setting(self, "folds", self.folds == 0 or self.folds >= 2, "0 or at least 2")
+        check_setting(self, "folds", self.folds == 0 or self.folds >= 3, "0 or at least 3")
         _ = self.windows, self.network(2, 1)
 
     @property
@@ -158,7 +159,7 @@ class TrainedNetwork:
     Attributes:
         config: Its settings.
         weights: As `captioner.models.clip_head.ClipHead` takes them.
-        logits: Clip name to logits of its windows (windows, classes), of the clips it was validated on.
+        logits: Clip name to logits of its windows (windows, classes), of the clips that judge it.
         rows: The log, one a epoch.
     """
 
@@ -176,6 +177,7 @@ def fit_network(
     options: ClipOptions,
     *,
     seed: int,
+    judged: Sequence[Clip] | None = None,
     folder: Path | None = None,
     name: str = "network",
     key: str = "",
@@ -191,6 +193,7 @@ def fit_network(
         labels: The classes.
         options: Settings.
         seed: Of everything random.
+        judged: Clips that judge it; None are those to stop on.
         folder: Where checkpoint and log go; a stopped training goes on from there. None keeps neither.
         name: Of the network, for files and progress.
         key: What the measurements belong to; a checkpoint of other measurements is refused.
@@ -255,7 +258,8 @@ def fit_network(
         if checkpoint:
             TrainingLog(folder, name).write(record["rows"])
             checkpoint.save(network, record)
-    return TrainedNetwork(config, best, clip_logits(ClipHead(config, best), val, measured), record["rows"])
+    logits = clip_logits(ClipHead(config, best), val if judged is None else judged, measured)
+    return TrainedNetwork(config, best, logits, record["rows"])
 
 
 def fit_networks(
@@ -264,6 +268,7 @@ def fit_networks(
     labels: Sequence[str],
     options: ClipOptions,
     *,
+    judges: bool = False,
     folder: Path | None = None,
     key: str = "",
     progress: Callable[..., None] | None = None,
@@ -275,6 +280,7 @@ def fit_networks(
         measured: See `fit_network`.
         labels: Likewise.
         options: Likewise.
+        judges: Whether the part that judges a network is another than the one that it stops on; needs folds.
         folder: Likewise.
         key: Likewise.
         progress: Likewise.
@@ -283,17 +289,20 @@ def fit_networks(
     network = compiled_network(measured, labels, options)
     networks = []
     for seed in options.seeds:
-        for fold, held in enumerate(held_out(clips, options.folds, seed)):
-            train = [clip for clip in clips if clip.name not in held]
-            val = [clip for clip in clips if clip.name in held]
+        parts = held_out(clips, options.folds, seed)
+        for fold, held in enumerate(parts):
+            stopping = parts[(fold + 1) % len(parts)] if judges else held
+            train = [clip for clip in clips if clip.name not in held | stopping]
+            val = [clip for clip in clips if clip.name in stopping]
+            judged = [clip for clip in clips if clip.name in held]
             name = f"seed{seed}-fold{fold}" if options.folds else f"seed{seed}"
-            chosen = {"seed": seed, "folder": folder, "name": name, "key": key, "network": network}
+            chosen = {"seed": seed, "judged": judged, "folder": folder, "name": name, "key": key, "network": network}
             networks.append(fit_network(train, val, measured, labels, options, **chosen, progress=progress))
     return networks
 
 
 def held_out(clips: Sequence[Clip], folds: int, seed: int) -> list[set[str]]:
-    """Names of the clips that are not trained on: those of ``val``, or those of each fold, cut by group and class.
+    """Names of the clips that judge: those of ``val``, or those of each fold, cut by group and class.
 
     Raises:
         DatasetError: There are more folds than groups.

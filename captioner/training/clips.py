@@ -49,6 +49,8 @@ COMPARED = (
 """Rows of the table in the model card: name and cell."""
 COMPARED_SEEDS = (0, 1, 2, 3, 4)
 """Seeds of each network in that table, however many the trained model has."""
+JUDGES = "judges"
+"""Folder of the networks that are trained for the scores alone."""
 HIGHEST_THRESHOLD = 0.5
 """No trained model asks for a higher probability than this by itself."""
 
@@ -119,8 +121,14 @@ def train_clips(
     check_trainable(dataset)
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
 
-    networks = fit_networks(clips, measured, dataset.labels, options, folder=training, key=key, progress=progress)
-    logits = [network.logits for network in networks]
+    settings: Mapping = {"key": key, "progress": progress}
+    networks = fit_networks(clips, measured, dataset.labels, options, folder=training, **settings)
+    judges = networks
+    if options.folds:
+        judges = fit_networks(
+            clips, measured, dataset.labels, options, judges=True, folder=training / JUDGES, **settings
+        )
+    logits = [network.logits for network in judges]
     judged = [clip for clip in clips if any(clip.name in part for part in logits)]
     truth = [dataset.labels.index(clip.label) for clip in judged]
     temperature = best_temperature(logits, judged, truth)
@@ -133,9 +141,7 @@ def train_clips(
     )
     rows: tuple[dict, ...] = ()
     if compare:
-        rows = tuple(
-            compare_networks(clips, measured, dataset.labels, options, folder=training, key=key, progress=progress)
-        )
+        rows = tuple(compare_networks(clips, measured, dataset.labels, options, folder=training, **settings))
     figure = confusion_figure(scores)
     write_atomic(output / "confusion.png", figure)
     config = {
@@ -238,7 +244,10 @@ def compare_networks(
             chosen = replace(options, cell=cell, streams=streams, seeds=COMPARED_SEEDS)
             own = (cell, streams) == (options.cell, options.streams)
             kept = folder if own else folder / "compared" / f"{cell}-{'-'.join(streams)}"
-            networks = fit_networks(clips, measured, labels, chosen, folder=kept, key=key, progress=progress)
+            kept = kept / JUDGES if options.folds else kept
+            networks = fit_networks(
+                clips, measured, labels, chosen, judges=options.folds > 0, folder=kept, key=key, progress=progress
+            )
             accuracies = seed_accuracies(networks, clips, labels, len(chosen.seeds))
             yield {
                 "network": title,
@@ -295,7 +304,14 @@ def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping)
     """The README.md of a model folder."""
     scores, options, network = facts["scores"], facts["options"], config["network"]
     looks = "the square region in which something moves" if config["region"] else "whole frames"
-    seen = f"{options['folds']}-fold cross-validation by group over train and val" if options["folds"] else "val"
+    if options["folds"]:
+        seen = f"neither trained nor stopped ({options['folds']}-fold cross-validation by group over train and val,"
+        seen += (
+            f" with networks of their own, trained on {options['folds'] - 2} parts instead of {options['folds'] - 1};"
+        )
+        seen += " it also chose the temperature):"
+    else:
+        seen = "not trained (val; it also chose when to stop, and the temperature):"
     counts = Counter((clip.label, clip.split) for clip in dataset.clips)
     accuracy, macro = scores["accuracy"], scores["macro_f1"]
     lines = [
@@ -315,8 +331,7 @@ def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping)
         "```",
         "",
         "## Quality",
-        f"On {scores['clips']} clips that the networks judging them were not trained on ({seen}; it also chose when to "
-        "stop, and the temperature):",
+        f"On {scores['clips']} clips on which the networks that they judge were {seen}",
         "",
         "| | estimate | 95 % interval (bootstrap by group) |",
         "| --- | --- | --- |",
