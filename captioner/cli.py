@@ -320,7 +320,11 @@ def train_clips(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the clips.", show_default="30")] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Train one network for each part of the clips, on the others.", show_default="0")
+        int | None,
+        typer.Option(
+            help="Train one network for each of so many parts of the clips (3 or more), on the others.",
+            show_default="0",
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Networks trained, each from its own seed, and averaged.", show_default="5")

@@ -38,10 +38,9 @@ def caption_many(
 ) -> Iterator[Caption | CaptionerError]:
     """Captions of many images, in the order of the sources, while later images are read and encoded.
 
-    Some threads each read images and encode them; the search runs in the caller's thread. So the cores
-    always have something to do, whatever takes longest. At most a few batches are in memory however many sources there
-    are, and a source is taken from the iterable only when there is room for it. Closing the generator stops the
-    threads.
+    Some threads each read images and encode them; the search runs in the caller's thread. So the cores always have
+    something to do, whatever takes longest. At most a few batches are in memory however many sources there are, and a
+    source is taken from the iterable only when there is room for it. Closing the generator stops the threads.
 
     Args:
         model: What has ``image_size``, ``encode_batch``, ``encode`` and ``caption_features``.

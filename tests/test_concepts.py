@@ -228,6 +228,7 @@ class Bigrams:
 
     image_size = 64
     positions = 4
+    encode_batch = 1
 
     def __init__(self, seed: int = 0):
         self.table = np.random.default_rng(seed).normal(0, 1.5, (len(TOKENIZER), len(TOKENIZER))).astype(np.float32)
