@@ -35,6 +35,8 @@ WORDS = [
 
 def make_captioner(folder: Path, *, size: int = 65, seed: int = 0) -> Path:
     """A captioner with the smallest encoder and a decoder whose captions depend on the image."""
+    import keras
+
     from captioner.models.decoder import Decoder, DecoderConfig
     from captioner.models.encoder import EncoderConfig, build_encoder
     from captioner.models.saving import named_weights, save_model
@@ -44,6 +46,7 @@ def make_captioner(folder: Path, *, size: int = 65, seed: int = 0) -> Path:
     encoder = EncoderConfig("lite0", size)
     decoder = DecoderConfig(len(tokenizer), units=24, embedding_units=12, memory_units=16, heads=4)
     rng = np.random.default_rng(seed)
+    keras.utils.set_random_seed(seed)  # of the encoder: with some weights all captions would be the same
     weights = {
         **named_weights(build_encoder(encoder), "encoder"),
         **{
