@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from captioner.models.runtime import available_cores as cores
+
 PACKAGES = (
     "captioner", "numpy", "openvino", "keras", "tensorflow-cpu", "tensorflow", "opencv-python-headless", "pillow",
     "torch", "transformers",
@@ -152,11 +154,6 @@ def machine() -> dict:
         "python": platform.python_version(),
         "versions": versions,
     }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _root() -> Path:

@@ -83,7 +83,7 @@ class CaptionTrainingOptions:
         heads: See there.
         memory_dropout: See there.
         channel_dropout: See there. Where the encoder is never trained, 0.3 with a ``memory_dropout`` of 0.1 gave more
-            than the defaults, 51.1 on dev instead of 48.5; where it is, nothing.
+            than the defaults; where it is, nothing (figures in the card of ``flickr8k``).
         min_count: How often a word must occur in the training captions to enter the vocabulary.
         max_length: Most words of a caption in training.
         frozen_blocks: Blocks of EfficientNet-Lite, from the input, that stay as they are; depthwise kernels always do.
