@@ -13,6 +13,7 @@ import numpy as np
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.models.clip_frames import Encode
 from captioner.models.clip_head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities, pad
+from captioner.models.clip_ridge import RidgeConfig, RidgeHead
 from captioner.models.clip_windows import (
     Sample,
     WindowCutter,
@@ -21,6 +22,7 @@ from captioner.models.clip_windows import (
     measure_window,
     window_inputs,
 )
+from captioner.models.local_motion import LOCAL_MOTION
 from captioner.results import ClipPrediction, Window
 
 if TYPE_CHECKING:
@@ -110,9 +112,9 @@ class ClipClassifier:
         name: Name of the model folder.
         labels: Names of the classes.
         options: Windows, as the networks were trained, and the threshold.
-        region: Whether the networks look at the region where something moves instead of the whole frame.
-        streams: What they look at; see `captioner.models.clip_head.ClipConfig`.
-        heads: Networks whose probabilities are averaged.
+        region: Whether it looks at the region where something moves instead of the whole frame.
+        streams: What it looks at; see `captioner.models.clip_ridge.RidgeConfig`.
+        heads: The networks whose probabilities are averaged, or one ridge regression.
         temperature: What logits are divided by, fitted on validation clips (Guo et al. 2017).
         encoder_sha256: SHA-256 of the weights of the captioner whose encoder it shares.
         image_size: Side in pixels of the square that the encoder sees.
@@ -141,7 +143,8 @@ class ClipClassifier:
         path = saved.folder / "config.json"
         try:
             record = saved.config
-            network = ClipConfig.from_dict(record["network"], str(path))
+            ridge = "ridge" in record
+            head = (RidgeConfig if ridge else ClipConfig).from_dict(record["ridge" if ridge else "network"], str(path))
             members, self.region = int(record["members"]), bool(record["region"])
             self.temperature = float(record["temperature"])
             self.options = WindowOptions(*(float(record[key]) for key in ("interval", "window", "stride", "threshold")))
@@ -150,15 +153,20 @@ class ClipClassifier:
             raise
         except (KeyError, TypeError, ValueError, CaptionerError) as error:
             raise ModelLoadError(f"{path}: a setting is missing or wrong ({error}); get the folder again") from error
-        if not (members >= 1 and 0 < self.temperature < math.inf):
-            raise ModelLoadError(f"{path}: members and temperature must be positive; get the folder again")
-        if len(self.labels) != network.classes:
+        if not (members >= 1 and not (ridge and members > 1) and 0 < self.temperature < math.inf):
             raise ModelLoadError(
-                f"{saved.folder}: {len(self.labels)} labels for {network.classes} classes; get the folder again"
+                f"{path}: members (1 for ridge) and temperature must be positive; get the folder again"
             )
-        self.streams = network.streams
-        self.heads = tuple(ClipHead(network, saved.part(f"member{i}"), str(saved.folder)) for i in range(members))
-        self._ensemble = ClipEnsemble(self.heads)
+        if len(self.labels) != head.classes:
+            raise ModelLoadError(
+                f"{saved.folder}: {len(self.labels)} labels for {head.classes} classes; get the folder again"
+            )
+        self.streams = head.streams
+        self.heads = tuple(
+            (RidgeHead if ridge else ClipHead)(head, saved.part(f"member{i}"), str(saved.folder))
+            for i in range(members)
+        )
+        self._ensemble = None if ridge else ClipEnsemble(self.heads)
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
         if captioner is None or captioner.encoder_sha256 != self.encoder_sha256:
@@ -253,11 +261,12 @@ class ClipClassifier:
             threshold: See `classify`.
 
         Raises:
-            CaptionerError: There is no frame, or the classifier looks at regions, which needs the images (`stream`).
+            CaptionerError: There is no frame, or the classifier looks at regions or local motion, which needs the
+                images (`stream`).
             ValueError: The arrays do not belong together, or what the network looks at is missing.
         """
-        if self.region:
-            raise CaptionerError(f"{self.name} looks at the region where something moves; feed the frames to stream()")
+        if self.region or LOCAL_MOTION in self.streams:
+            raise CaptionerError(f"{self.name} looks at how things move in the pictures; feed the frames to stream()")
         options = self.window_options(window=window, stride=stride, threshold=threshold)
         if len(times) != len(pooled) or any(len(part) != len(times) for part in (grids, motion) if part is not None):
             raise ValueError("times, pooled, grids and motion must be of the same length")
@@ -275,10 +284,8 @@ class ClipClassifier:
 
     def probabilities(self, measured: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """Calibrated probabilities (windows, classes)."""
-        logits = [
-            self._ensemble(*pad(measured[start : start + _WINDOWS_AT_ONCE]))
-            for start in range(0, len(measured), _WINDOWS_AT_ONCE)
-        ]
+        parts = (measured[start : start + _WINDOWS_AT_ONCE] for start in range(0, len(measured), _WINDOWS_AT_ONCE))
+        logits = [self._ensemble(*pad(part)) if self._ensemble else self.heads[0](part)[None] for part in parts]
         return averaged_probabilities(np.concatenate(logits, axis=1), self.temperature)
 
     def label_windows(self, spans, measured, threshold: float) -> list[Window]:

@@ -311,7 +311,14 @@ def train_clips(
         str | None,
         typer.Option(help="The captioner whose encoder is used.", metavar="NAME|DIR", show_default="the shipped one"),
     ] = None,
-    cell: Cell = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            help="Recurrent cell: gru, lstm or simple_rnn; without order: mean, single_frame, or ridge, a ridge "
+            "regression, best where clips are few and how things move tells.",
+            show_default="gru",
+        ),
+    ] = None,
     window: Annotated[
         float | None, typer.Option(help="Seconds that a prediction looks at.", show_default="2.0")
     ] = None,

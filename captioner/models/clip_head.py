@@ -20,8 +20,48 @@ BASELINES = ("mean", "single_frame")
 STREAMS = ("appearance", "change", "grid_change", "motion")
 
 
+class HeadConfig:
+    """What the settings of networks and of ridge regressions (`captioner.models.clip_ridge`) share."""
+
+    streams: tuple[str, ...]
+    channels: int
+
+    def check_streams(self, known: Sequence[str]) -> None:
+        """Takes any sequence of streams.
+
+        Raises:
+            ValueError: There is none, one is unknown, or one is there twice.
+        """
+        object.__setattr__(self, "streams", tuple(self.streams))
+        if not self.streams or set(self.streams) - set(known) or len(set(self.streams)) < len(self.streams):
+            raise ValueError(f"streams are one or more of {', '.join(known)}, each once, not {list(self.streams)}")
+
+    def width(self, stream: str) -> int:
+        """Length of the vector that a stream has for each frame."""
+        return MOTION_SIZE if stream == "motion" else self.channels
+
+    def to_dict(self) -> dict:
+        """Plain JSON types."""
+        return {**asdict(self), "streams": list(self.streams)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping, where: str):
+        """The settings from JSON.
+
+        Raises:
+            ModelLoadError: A setting is missing, unknown or out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        if sorted(record) != sorted(known):
+            raise ModelLoadError(f"{where}: a head has the settings {sorted(known)}, not {sorted(record)}")
+        try:
+            return cls(**record)
+        except (TypeError, ValueError) as error:
+            raise ModelLoadError(f"{where}: {error}") from error
+
+
 @dataclass(frozen=True)
-class ClipConfig:
+class ClipConfig(HeadConfig):
     """What a clip network looks like.
 
     Attributes:
@@ -44,37 +84,11 @@ class ClipConfig:
     units: int = 64
 
     def __post_init__(self):
-        object.__setattr__(self, "streams", tuple(self.streams))
         if self.cell not in (*CELLS, *BASELINES):
             raise ValueError(f"unknown cell {self.cell!r}; known: {', '.join((*CELLS, *BASELINES))}")
-        unknown = [name for name in self.streams if name not in STREAMS]
-        if unknown or not self.streams or len(set(self.streams)) < len(self.streams):
-            raise ValueError(f"streams are one or more of {', '.join(STREAMS)}, each once, not {list(self.streams)}")
+        self.check_streams(STREAMS)
         if min(self.classes - 1, self.channels, self.projection, self.units) < 1:
             raise ValueError("a clip network has at least 2 classes, and at least 1 channel, projection and unit")
-
-    def width(self, stream: str) -> int:
-        """Length of the vector that a stream has for each frame."""
-        return MOTION_SIZE if stream == "motion" else self.channels
-
-    def to_dict(self) -> dict:
-        """Plain JSON types."""
-        return {**asdict(self), "streams": list(self.streams)}
-
-    @classmethod
-    def from_dict(cls, record: Mapping, where: str) -> ClipConfig:
-        """The settings from JSON.
-
-        Raises:
-            ModelLoadError: A setting is missing, unknown or out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        if sorted(record) != sorted(known):
-            raise ModelLoadError(f"{where}: the network has the settings {sorted(record)}, not {sorted(known)}")
-        try:
-            return cls(**record)
-        except (TypeError, ValueError) as error:
-            raise ModelLoadError(f"{where}: {error}") from error
 
 
 def frame_inputs(

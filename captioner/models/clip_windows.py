@@ -12,6 +12,7 @@ from captioner.errors import CaptionerError
 from captioner.media.clock import TOLERANCE, FrameClock
 from captioner.models.clip_frames import PLAIN, Encode, View, measure_region
 from captioner.models.clip_head import frame_inputs, grid_change
+from captioner.models.local_motion import LOCAL_MOTION, LocalMotionMeter, mirrored_cells
 from captioner.models.motion import MotionMeter, mirrored
 
 _KEPT_SIDE = 480  # frames kept for the region are made no smaller than this on their shorter side
@@ -62,6 +63,7 @@ class Sample:
         time: Seconds.
         image: RGB uint8: squashed to the encoder's square, or in its own shape where regions are looked at.
         motion: Motion vector since the frame before, where it is wanted.
+        cells: How things moved place by place since then, where it is wanted; see `captioner.models.local_motion`.
         unrest: Where motion changed, where regions are looked at; see `captioner.models.motion.MotionMeter`.
         grid: Grid (positions, C), once known.
         pooled: Pooled embedding (C,), once known.
@@ -71,6 +73,7 @@ class Sample:
     time: float
     image: np.ndarray | None = None
     motion: np.ndarray | None = None
+    cells: np.ndarray | None = None
     unrest: np.ndarray | None = None
     grid: np.ndarray | None = None
     pooled: np.ndarray | None = None
@@ -127,7 +130,7 @@ class WindowSampler:
 
     Args:
         options: Interval between the frames, length and stride of the windows.
-        streams: What the network looks at; see `captioner.models.clip_head.ClipConfig`.
+        streams: What the head looks at; see `captioner.models.clip_ridge.RidgeConfig`.
         region: Whether it looks at regions.
     """
 
@@ -136,6 +139,7 @@ class WindowSampler:
         self.region = region
         self._cutter = WindowCutter(options)
         self._meter = MotionMeter() if region or "motion" in streams else None
+        self._local_meter = LocalMotionMeter() if LOCAL_MOTION in streams else None
         self._clock = FrameClock(options.interval)
         self._time = 0.0
 
@@ -158,6 +162,8 @@ class WindowSampler:
         if self._meter:
             sample.motion = self._meter.push(time, image)
             sample.unrest = self._meter.unrest if self.region else None
+        if self._local_meter:
+            sample.cells = self._local_meter.push(time, image)
         if encoded is not None and not self.region:
             sample.grid, sample.pooled = encoded
         return list(self._cutter.push(sample))
@@ -176,7 +182,7 @@ def measure_window(
     image_size: int,
     view: View = PLAIN,
 ) -> dict[str, np.ndarray]:
-    """Inputs of the network for one window.
+    """Inputs of the head for one window.
 
     Args:
         samples: From `WindowSampler`, at least one.
@@ -187,18 +193,30 @@ def measure_window(
         view: How to look at it; without ``region`` only its ``flip`` matters.
 
     Returns:
-        See `captioner.models.clip_head.frame_inputs`.
+        See `captioner.models.clip_head.frame_inputs`; ``local_motion`` has the cells (T - 1, rows, columns, CELL_SIZE)
+        of all frames but the first, always of the whole frame.
     """
+    vectors = [name for name in streams if name != LOCAL_MOTION]
     if region:
-        return measure_region(
+        inputs = measure_region(
             [sample.time for sample in samples],
             [sample.image for sample in samples],
             [sample.unrest for sample in samples[1:]],
             encode,
             image_size=image_size,
-            streams=streams,
+            streams=vectors,
             view=view,
         )
+    else:
+        inputs = _measure_whole(samples, encode, vectors, view)
+    if LOCAL_MOTION in streams:
+        cells = np.stack([sample.cells for sample in samples])[1:]
+        inputs[LOCAL_MOTION] = mirrored_cells(cells) if view.flip else cells
+    return inputs
+
+
+def _measure_whole(samples: Sequence[Sample], encode: Encode, streams: Sequence[str], view: View):
+    """Inputs from the whole frames."""
     if view.flip:
         grids, pooled = encode(np.stack([sample.image[:, ::-1] for sample in samples]))
         grids = grids.reshape(len(grids), -1, grids.shape[-1])

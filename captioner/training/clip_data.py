@@ -18,6 +18,7 @@ from captioner.errors import DatasetError, VideoReadError
 from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader
 from captioner.models.clip_frames import Encode, View
 from captioner.models.clip_windows import WindowOptions, WindowSampler, measure_window
+from captioner.models.local_motion import LOCAL_MOTION
 from captioner.outputs.atomic import write_atomic
 
 COLUMNS = ("clip", "label", "group", "split")
@@ -280,7 +281,8 @@ def measured_clips(
         progress: Called with (done, total).
 
     Returns:
-        Clip name to its views, and clip name to the reason where a clip cannot be read.
+        Clip name to its views, and clip name to the reason where a clip cannot be read. The first view alone
+        has ``local_motion``.
     """
     settings = json.dumps(
         [
@@ -321,10 +323,12 @@ def _measure_clip(path, encode, image_size, options, streams, region, views) -> 
         cut += sampler.finish(reader.duration)
     spans = tuple((start, end) for start, end, _ in cut)
     settings: Mapping = {"streams": streams, "region": region, "image_size": image_size}
-    return [
-        ClipWindows(spans, tuple(measure_window(samples, encode, view=view, **settings) for *_, samples in cut))
-        for view in views
-    ]
+    measured = []
+    for view in views:
+        measured.append(ClipWindows(spans, tuple(measure_window(s, encode, view=view, **settings) for *_, s in cut)))
+        # The same in every view, but for left and right.
+        settings = {**settings, "streams": [name for name in streams if name != LOCAL_MOTION]}
+    return measured
 
 
 def _store_windows(path: Path, views: Sequence[ClipWindows]) -> None:

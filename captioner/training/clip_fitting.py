@@ -16,7 +16,9 @@ from captioner.errors import CaptionerError, DatasetError
 from captioner.models.clip_classifier import ClipNetwork
 from captioner.models.clip_frames import PLAIN, View
 from captioner.models.clip_head import STREAMS, ClipConfig, ClipHead, averaged_probabilities, pad
+from captioner.models.clip_ridge import RIDGE, RidgeConfig, RidgeHead
 from captioner.models.clip_windows import WindowOptions
+from captioner.models.local_motion import LOCAL_MOTION
 from captioner.training.clip_data import Clip, ClipWindows, grouped_share
 from captioner.training.loop import Checkpoint, TrainingLog
 from captioner.training.options import check_setting
@@ -38,21 +40,23 @@ class ClipOptions:
     """Settings of a training.
 
     Attributes:
-        cell: See `captioner.models.clip_head.ClipConfig`.
+        cell: See `captioner.models.clip_head.ClipConfig`; or ``ridge``, a ridge regression in place of networks
+            (`captioner.models.clip_ridge`), which needs fewer clips and knows no order.
         streams: Likewise; None is ``appearance`` and ``change``, which cost nothing beside the embeddings, or all but
             ``appearance`` where regions are looked at: what a place looks like says little of what happens there, and
-            few clips suffice to learn it by heart.
+            few clips suffice to learn it by heart. A ridge regression is told ``local_motion`` besides.
         projection: Likewise.
         units: Likewise.
         region: Whether to look at the region where something moves.
         interval: Seconds between frames; None is 0.08 where regions are looked at, else 0.25.
         window: Length of a window in seconds.
         stride: Seconds from window to window; None is a window.
-        seeds: One network is trained for each; their probabilities are averaged.
+        seeds: One network is trained for each; their probabilities are averaged. A ridge regression takes the first.
         folds: 0 trains on ``train`` and stops on ``val``. Otherwise ``train`` and ``val`` together are cut into that
             many parts by group, and every seed trains one network a part, which stops on that part and is not trained
             on it. All are averaged. As a network flatters itself on the clips that it stops on, further networks are
-            trained for the scores alone: each stops on the part after the one that judges it.
+            trained for the scores alone: each stops on the part after the one that judges it. A ridge regression is
+            fitted to all clips, and judged by each part where it was fitted to the others.
         epochs: Passes over the training clips.
         patience: Epochs without a lower validation loss after which a network is done.
         batch_size: Clips a step.
@@ -63,6 +67,7 @@ class ClipOptions:
         label_smoothing: Share of the target probability spread over all classes.
         shortest_crop: Smallest share of a window that a temporal crop keeps.
         speed: How many times faster or slower a window is read at most.
+        penalty: On the squared weights of a ridge regression, beside one squared error a clip.
     """
 
     cell: str = "gru"
@@ -85,10 +90,12 @@ class ClipOptions:
     label_smoothing: float = 0.1
     shortest_crop: float = 0.6
     speed: float = 1.25
+    penalty: float = 0.05
 
     def __post_init__(self):
         if self.streams is None:
-            object.__setattr__(self, "streams", STREAMS[1:] if self.region else STREAMS[:2])
+            local = (LOCAL_MOTION,) if self.cell == RIDGE else ()
+            object.__setattr__(self, "streams", (STREAMS[1:] if self.region else STREAMS[:2]) + local)
         if self.interval is None:
             object.__setattr__(self, "interval", 0.08 if self.region else 0.25)
         if self.stride is None:
@@ -97,6 +104,7 @@ class ClipOptions:
             ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4096), ("learning_rate", 1e-8, 1.0),
             ("weight_decay", 0, 10), ("clip_norm", 1e-6, 1e6), ("dropout", 0, 0.95), ("label_smoothing", 0, 0.9),
             ("shortest_crop", 0.05, 1), ("speed", 1, 4), ("projection", 1, 4096), ("units", 1, 4096),
+            ("penalty", 1e-6, 1e6),
         ):  # fmt: skip
             value = getattr(self, name)
             holds = isinstance(value, int | float) and low <= value <= high
@@ -104,16 +112,18 @@ class ClipOptions:
         if not self.seeds:
             raise CaptionerError("at least one seed is needed", kind="usage")
         check_setting(self, "folds", self.folds == 0 or self.folds >= 3, "0 or at least 3")
-        _ = self.windows, self.network(2, 1)
+        _ = self.windows, self.head(2, 1)
 
     @property
     def windows(self) -> WindowOptions:
         """The windows."""
         return WindowOptions(self.interval, self.window, self.stride)
 
-    def network(self, classes: int, channels: int) -> ClipConfig:
-        """The network's settings."""
+    def head(self, classes: int, channels: int) -> ClipConfig | RidgeConfig:
+        """The settings of the network or the regression."""
         try:
+            if self.cell == RIDGE:
+                return RidgeConfig(classes, self.streams, channels)
             return ClipConfig(classes, self.cell, self.streams, channels, self.projection, self.units)
         except ValueError as error:
             raise CaptionerError(str(error), kind="usage") from error
@@ -142,7 +152,7 @@ def compiled_network(
     measured: Mapping[str, Sequence[ClipWindows]], labels: Sequence[str], options: ClipOptions
 ) -> _TrainingNetwork:
     """A network to be trained by `fit_network`, once or several times."""
-    network = _TrainingNetwork(options.network(len(labels), _channels(measured, options.streams)), options.dropout)
+    network = _TrainingNetwork(options.head(len(labels), channels_of(measured, options.streams)), options.dropout)
     optimizer = keras.optimizers.AdamW(
         options.learning_rate, weight_decay=options.weight_decay, global_clipnorm=options.clip_norm
     )
@@ -153,17 +163,17 @@ def compiled_network(
 
 
 @dataclass(frozen=True)
-class TrainedNetwork:
-    """What the training of one network gave.
+class TrainedHead:
+    """What the training of one network, or the fit of one ridge regression, gave.
 
     Attributes:
         config: Its settings.
-        weights: As `captioner.models.clip_head.ClipHead` takes them.
+        weights: As `captioner.models.clip_head.ClipHead` or `captioner.models.clip_ridge.RidgeHead` takes them.
         logits: Clip name to logits of its windows (windows, classes), of the clips that judge it.
-        rows: The log, one a epoch.
+        rows: The log, one a epoch; a regression has none.
     """
 
-    config: ClipConfig
+    config: ClipConfig | RidgeConfig
     weights: dict[str, np.ndarray]
     logits: dict[str, np.ndarray]
     rows: list[dict]
@@ -183,7 +193,7 @@ def fit_network(
     key: str = "",
     network: _TrainingNetwork | None = None,
     progress: Callable[..., None] | None = None,
-) -> TrainedNetwork:
+) -> TrainedHead:
     """Trains one network until its validation loss no longer falls, and keeps its best weights.
 
     Args:
@@ -259,7 +269,7 @@ def fit_network(
             TrainingLog(folder, name).write(record["rows"])
             checkpoint.save(network, record)
     logits = clip_logits(ClipHead(config, best), val if judged is None else judged, measured)
-    return TrainedNetwork(config, best, logits, record["rows"])
+    return TrainedHead(config, best, logits, record["rows"])
 
 
 def fit_networks(
@@ -272,7 +282,7 @@ def fit_networks(
     folder: Path | None = None,
     key: str = "",
     progress: Callable[..., None] | None = None,
-) -> list[TrainedNetwork]:
+) -> list[TrainedHead]:
     """Trains a network for every seed, and for every fold where there are folds.
 
     Args:
@@ -362,11 +372,13 @@ def smoothed_targets(truth: Sequence[int], classes: int, smoothing: float) -> np
 
 
 def clip_logits(
-    head: ClipHead, clips: Sequence[Clip], measured: Mapping[str, Sequence[ClipWindows]]
+    head: ClipHead | RidgeHead, clips: Sequence[Clip], measured: Mapping[str, Sequence[ClipWindows]]
 ) -> dict[str, np.ndarray]:
     """Logits of the windows of each clip (windows, classes), in its plain view."""
+    if not clips:
+        return {}
     windows = [only(window, head.config.streams) for clip in clips for window in measured[clip.name][0].inputs]
-    logits = head(*pad(windows))[0]
+    logits = head(windows) if isinstance(head, RidgeHead) else head(*pad(windows))[0]
     ends = np.cumsum([len(measured[clip.name][0].inputs) for clip in clips])
     return {clip.name: part for clip, part in zip(clips, np.split(logits, ends[:-1]), strict=True)}
 
@@ -403,9 +415,10 @@ def best_temperature(
     return float(min(np.geomspace(0.5, 5.0, 61), key=loss))
 
 
-def _channels(measured: Mapping[str, Sequence[ClipWindows]], streams: Sequence[str]) -> int:
+def channels_of(measured: Mapping[str, Sequence[ClipWindows]], streams: Sequence[str]) -> int:
+    """Length of the pooled embeddings from which clips were measured."""
     window = next(iter(measured.values()))[0].inputs[0]
-    return next((window[name].shape[-1] for name in streams if name != "motion"), 1)
+    return next((window[name].shape[-1] for name in streams if name not in ("motion", LOCAL_MOTION)), 1)
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

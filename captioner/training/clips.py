@@ -15,6 +15,8 @@ import numpy as np
 
 from captioner.errors import DatasetError
 from captioner.evaluation.classification import evaluate_clips
+from captioner.models.clip_ridge import RIDGE
+from captioner.models.local_motion import LOCAL_MOTION
 from captioner.models.saving import save_model
 from captioner.outputs.atomic import write_atomic
 from captioner.results import ClipPrediction
@@ -30,11 +32,12 @@ from captioner.training.clip_data import (
 from captioner.training.clip_fitting import (
     VIEWS,
     ClipOptions,
-    TrainedNetwork,
+    TrainedHead,
     best_temperature,
     clip_probabilities,
     fit_networks,
 )
+from captioner.training.clip_ridge import fit_ridges
 
 if TYPE_CHECKING:
     from captioner.captioning import ImageCaptioner
@@ -45,6 +48,7 @@ COMPARED = (
     ("simple RNN", "simple_rnn"),
     ("LSTM", "lstm"),
     ("GRU", "gru"),
+    ("ridge regression", RIDGE),
 )
 """Rows of the table in the model card: name and cell."""
 COMPARED_SEEDS = (0, 1, 2, 3, 4)
@@ -105,6 +109,8 @@ def train_clips(
         CaptionerError: The folder cannot be written.
     """
     options = options or ClipOptions()
+    if options.cell == RIDGE:  # one is shipped, so that one judges each clip
+        options = replace(options, seeds=options.seeds[:1])
     output = Path(output)
     training = output / "training"
     started = time.monotonic()
@@ -122,12 +128,10 @@ def train_clips(
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
 
     settings: Mapping = {"key": key, "progress": progress}
-    networks = fit_networks(clips, measured, dataset.labels, options, folder=training, **settings)
-    judges = networks
+    heads = _fit(clips, measured, dataset.labels, options, folder=training, **settings)
+    judges = heads
     if options.folds:
-        judges = fit_networks(
-            clips, measured, dataset.labels, options, judges=True, folder=training / JUDGES, **settings
-        )
+        judges = _fit(clips, measured, dataset.labels, options, judges=True, folder=training / JUDGES, **settings)
     logits = [network.logits for network in judges]
     judged = [clip for clip in clips if any(clip.name in part for part in logits)]
     truth = [dataset.labels.index(clip.label) for clip in judged]
@@ -145,8 +149,8 @@ def train_clips(
     figure = confusion_figure(scores)
     write_atomic(output / "confusion.png", figure)
     config = {
-        "network": networks[0].config.to_dict(),
-        "members": len(networks),
+        "ridge" if options.cell == RIDGE else "network": heads[0].config.to_dict(),
+        "members": len(heads),
         "region": options.region,
         "interval": options.interval,
         "window": options.window,
@@ -171,7 +175,7 @@ def train_clips(
         output,
         kind="clip_classifier",
         config=config,
-        weights={f"member{i}/{name}": value for i, n in enumerate(networks) for name, value in n.weights.items()},
+        weights={f"member{i}/{name}": value for i, head in enumerate(heads) for name, value in head.weights.items()},
         texts={"labels.json": json.dumps(list(dataset.labels), ensure_ascii=False) + "\n"},
         metadata=facts,
         card=model_card(output.name, dataset, config, facts),
@@ -192,6 +196,7 @@ def measure(
     from captioner.classifying import captioner_encode
     from captioner.models.clip_head import STREAMS
 
+    local = (LOCAL_MOTION,) if LOCAL_MOTION in options.streams else ()
     return measured_clips(
         cache,
         clips,
@@ -199,7 +204,7 @@ def measure(
         key=key,
         image_size=captioner.image_size,
         options=options.windows,
-        streams=STREAMS,
+        streams=STREAMS + local,
         region=options.region,
         views=VIEWS[options.region],
         progress=progress and (lambda done, total: progress("measuring", 1, 1, done, total, 0.0)),
@@ -241,14 +246,15 @@ def compare_networks(
     for title, cell in COMPARED:
         for motion in (False, True):
             streams = options.streams if motion else ("appearance",)
+            if cell != RIDGE:
+                streams = tuple(name for name in streams if name != LOCAL_MOTION)
             chosen = replace(options, cell=cell, streams=streams, seeds=COMPARED_SEEDS)
             own = (cell, streams) == (options.cell, options.streams)
             kept = folder if own else folder / "compared" / f"{cell}-{'-'.join(streams)}"
             kept = kept / JUDGES if options.folds else kept
-            networks = fit_networks(
-                clips, measured, labels, chosen, judges=options.folds > 0, folder=kept, key=key, progress=progress
-            )
-            accuracies = seed_accuracies(networks, clips, labels, len(chosen.seeds))
+            judged = {"judges": options.folds > 0 or cell == RIDGE, "key": key, "progress": progress}
+            heads = _fit(clips, measured, labels, chosen, folder=kept, **judged)
+            accuracies = seed_accuracies(heads, clips, labels, len(chosen.seeds))
             yield {
                 "network": title,
                 "motion": motion,
@@ -260,7 +266,7 @@ def compare_networks(
 
 
 def seed_accuracies(
-    networks: Sequence[TrainedNetwork], clips: Sequence[Clip], labels: Sequence[str], seeds: int
+    networks: Sequence[TrainedHead], clips: Sequence[Clip], labels: Sequence[str], seeds: int
 ) -> list[float]:
     """Accuracy of each seed's networks on the clips that they were not trained on."""
     per_seed = len(networks) // seeds
@@ -302,16 +308,31 @@ def confusion_figure(scores: Mapping) -> bytes:
 
 def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping) -> str:
     """The README.md of a model folder."""
-    scores, options, network = facts["scores"], facts["options"], config["network"]
+    scores, options = facts["scores"], facts["options"]
     looks = "the square region in which something moves" if config["region"] else "whole frames"
-    if options["folds"]:
-        seen = f"neither trained nor stopped ({options['folds']}-fold cross-validation by group over train and val,"
-        seen += (
-            f" with networks of their own, trained on {options['folds'] - 2} parts instead of {options['folds'] - 1};"
-        )
-        seen += " it also chose the temperature):"
+    steps = f"every {config['interval']:g} s in windows of {config['window']:g} s"
+    if "ridge" in config:
+        what = f"Ridge regression looks at {looks} {steps}. Of each window it is told mean and spread over time of: "
+        what += ", ".join(name for name in config["ridge"]["streams"] if name != LOCAL_MOTION)
+        if LOCAL_MOTION in config["ridge"]["streams"]:
+            what += "; and how things move place by place in the whole frame (motion boundaries and contours, VLAD)"
+        seen = "on which it was not fitted"
+        if options["folds"]:
+            seen += f" ({options['folds']}-fold cross-validation by group over train and val, which"
+        else:
+            seen += " (val, which"
+        seen += " also chose the temperature):"
     else:
-        seen = "not trained (val; it also chose when to stop, and the temperature):"
+        network = config["network"]
+        what = f"{config['members']} networks ({network['cell']}, {network['units']} units, attention pooling), "
+        what += f"averaged, look at {looks} {steps}. Of each frame they are told: {', '.join(network['streams'])}"
+        seen = "on which the networks that they judge were "
+        if options["folds"]:
+            seen += f"neither trained nor stopped ({options['folds']}-fold cross-validation by group over train and "
+            seen += f"val, with networks of their own, trained on {options['folds'] - 2} parts instead of "
+            seen += f"{options['folds'] - 1}; it also chose the temperature):"
+        else:
+            seen += "not trained (val; it also chose when to stop, and the temperature):"
     counts = Counter((clip.label, clip.split) for clip in dataset.clips)
     accuracy, macro = scores["accuracy"], scores["macro_f1"]
     lines = [
@@ -319,9 +340,7 @@ def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping)
         "",
         f"Names what happens in a clip: {', '.join(dataset.labels)}.",
         "",
-        f"{config['members']} networks ({network['cell']}, {network['units']} units, attention pooling), averaged, "
-        f"look at {looks} every {config['interval']:g} s in windows of {config['window']:g} s. Of each frame they are "
-        f"told: {', '.join(network['streams'])}.",
+        f"{what}.",
         f"The frames are encoded by the captioner `{config['encoder']['model']}`, whose encoder is not stored here "
         "again. Inference is NumPy.",
         "",
@@ -331,7 +350,7 @@ def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping)
         "```",
         "",
         "## Quality",
-        f"On {scores['clips']} clips on which the networks that they judge were {seen}",
+        f"On {scores['clips']} clips {seen}",
         "",
         "| | estimate | 95 % interval (bootstrap by group) |",
         "| --- | --- | --- |",
@@ -378,6 +397,13 @@ def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping)
     if facts["command"]:
         lines += ["", "```", facts["command"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def _fit(clips, measured, labels, options: ClipOptions, *, folder: Path, key: str, progress, judges: bool = False):
+    if options.cell == RIDGE:
+        return fit_ridges(clips, measured, labels, options, judges=judges, progress=progress)
+    chosen = {"judges": judges, "folder": folder, "key": key, "progress": progress}
+    return fit_networks(clips, measured, labels, options, **chosen)
 
 
 def _without(dataset: ClipDataset, failures: Mapping[str, str]) -> tuple[ClipDataset, tuple[str, ...]]:
