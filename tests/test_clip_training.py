@@ -199,6 +199,23 @@ def test_temperature_is_found():
     assert best_temperature([sharpened], clips, truth) == pytest.approx(2.5, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    ("reached", "right", "threshold"),
+    [
+        ([0.9, 0.8, 0.7], [1, 1, 0], 0.5),  # nobody is below a half
+        ([0.9, 0.4567, 0.48], [1, 1, 1], 0.456),  # two right ones would be lost
+        ([0.9, 0.4, 0.45, 0.48], [1, 0, 1, 1], 0.48),  # one lost, one mistake avoided; one more would be too many
+        ([0.9, 0.4, 0.45], [1, 1, 0], 0.5),
+        ([0.3, 0.35], [1, 1], 0.3),
+    ],
+)
+def test_a_label_is_withheld_where_it_is_as_likely_wrong(reached, right, threshold):
+    from captioner.training.clips import lowest_useful_threshold
+
+    shares = np.array([[p, *[(1 - p) / 4] * 4] for p in reached])
+    assert lowest_useful_threshold(shares, [0 if one else 1 for one in right]) == threshold
+
+
 def test_averages_only_networks_that_have_not_seen_the_clip():
     clips = [Clip("a", Path("a"), "x", "1"), Clip("b", Path("b"), "x", "2")]
     first, second = {"a": np.array([[9.0, 0.0]])}, {"b": np.array([[0.0, 9.0], [0.0, 0.0]])}
@@ -348,6 +365,44 @@ def test_finished_training_is_not_done_again_and_a_comparison_can_be_added(
     monkeypatch.setattr(clip_fitting, "augmented", lambda *_: pytest.fail("trains again"))
     again = clips.train_clips(bright_and_dark, folder, QUICK, captioner=captioner, compare=True)
     assert again.comparison == rows
+
+
+def test_a_ridge_regression_is_trained_saved_and_classifies(tmp_path, bright_and_dark, captioner):
+    from captioner.classifying import ClipClassifier
+    from captioner.models.clip_ridge import RidgeHead
+    from captioner.models.saving import read_model
+    from captioner.training.clips import train_clips
+
+    options = replace(QUICK, cell="ridge", streams=None, folds=3)
+    output = tmp_path / "light"
+    training = train_clips(bright_and_dark, output, options, captioner=captioner)
+    assert training.scores["clips"] == 16 and training.scores["accuracy"]["estimate"] == 1.0
+    card = (output / "README.md").read_text()
+    assert "Ridge regression looks at whole frames" in card and "appearance, change; and how things move" in card
+    assert "on which it was not fitted (3-fold cross-validation" in card and "epoch" not in card
+    model = ClipClassifier(read_model(output), captioner)
+    (head,) = model.heads
+    assert isinstance(head, RidgeHead) and model.streams == ("appearance", "change", "local_motion")
+    for label in model.labels:
+        prediction = model.classify(bright_and_dark / f"{label}0.mp4")
+        assert prediction.label == label and prediction.probability > 0.5
+    again = train_clips(bright_and_dark, tmp_path / "again", options, captioner=captioner)
+    assert again.scores == training.scores
+
+
+def test_comparison_with_a_ridge_regression(tmp_path, bright_and_dark, captioner, monkeypatch):
+    from captioner.training import clips
+
+    monkeypatch.setattr(clips, "COMPARED", (("mean of the frames", "mean"), ("ridge regression", "ridge")))
+    options = replace(QUICK, cell="ridge", streams=None, epochs=1)
+    training = clips.train_clips(bright_and_dark, tmp_path / "light", options, captioner=captioner, compare=True)
+    assert [(row["network"], row["motion"], row["seeds"]) for row in training.comparison] == [
+        ("mean of the frames", False, 5), ("mean of the frames", True, 5),
+        ("ridge regression", False, 5), ("ridge regression", True, 5),
+    ]  # fmt: skip
+    assert training.comparison[2]["accuracy"] == training.comparison[3]["accuracy"] == 1.0
+    compared = {path.name for path in (tmp_path / "light" / "training" / "compared").iterdir()}
+    assert compared == {"mean-appearance", "mean-appearance-change"}  # networks are not told local motion
 
 
 def test_no_readable_clip(tmp_path, captioner):

@@ -6,15 +6,20 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from media_makers import grey_frames, write_video
 from test_clip_network import random_weights
+from test_clip_ridge import random_weights as random_ridge_weights
 
-from captioner.classifying import ClipClassifier
+from captioner.classifying import ClipClassifier, captioner_encode
 from captioner.errors import CaptionerError, ImageReadError, ModelLoadError, VideoReadError
+from captioner.models.clip_frames import View
 from captioner.models.clip_head import STREAMS, ClipConfig
-from captioner.models.clip_windows import Sample, WindowCutter, WindowOptions
+from captioner.models.clip_ridge import RidgeConfig
+from captioner.models.clip_windows import Sample, WindowCutter, WindowOptions, WindowSampler, measure_window
+from captioner.models.local_motion import LocalMotionMeter, mirrored_cells
 from captioner.models.motion import MotionMeter
 from captioner.models.saving import read_model, save_model
 
@@ -40,9 +45,12 @@ class FakeCaptioner:
 
 
 def save_classifier(folder, *, region=False, members=2, labels=("walk", "run", "jump"), cell="gru", **settings):
-    network = ClipConfig(len(labels), cell, STREAMS, CHANNELS, 4, 5)
+    if cell == "ridge":
+        head, weights_of = RidgeConfig(len(labels), channels=CHANNELS, components=4, words=3), random_ridge_weights
+    else:
+        head, weights_of = ClipConfig(len(labels), cell, STREAMS, CHANNELS, 4, 5), random_weights
     config = {
-        "network": network.to_dict(),
+        "ridge" if cell == "ridge" else "network": head.to_dict(),
         "members": members,
         "region": region,
         "interval": 0.1,
@@ -53,13 +61,26 @@ def save_classifier(folder, *, region=False, members=2, labels=("walk", "run", "
         "encoder": {"model": "fake", "sha256": "abc"},
         **settings,
     }
-    weights = {
-        f"member{i}/{name}": value for i in range(members) for name, value in random_weights(network, seed=i).items()
-    }
+    weights = {f"member{i}/{name}": value for i in range(members) for name, value in weights_of(head, seed=i).items()}
     texts = {"labels.json": json.dumps(labels)}
     return save_model(
         folder, kind="clip_classifier", config=config, weights=weights, texts=texts, metadata={}, card="# Test\n"
     )
+
+
+HEADS = [pytest.param({"cell": "gru"}, id="gru"), pytest.param({"cell": "ridge", "members": 1}, id="ridge")]
+
+
+def patch_frames(count: int) -> list[np.ndarray]:
+    """A patch that moves back and forth, ever faster, over a ground that rests."""
+    noise = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8), (7, 7), 0)
+    frames = []
+    for step in range(count):
+        frame = noise[40:].copy()
+        left = round(50 + 40 * np.sin(step**1.5 / 20))
+        frame[40:80, left : left + 40] = noise[:40, :40]
+        frames.append(frame)
+    return frames
 
 
 def load(folder) -> ClipClassifier:
@@ -163,8 +184,10 @@ def test_list_in_list_out(classifier, video, tmp_path):
 
 
 @pytest.mark.parametrize("region", [False, True])
-def test_each_frame_is_encoded_once_without_regions(tmp_path, video, region):
-    model = ClipClassifier(read_model(save_classifier(tmp_path / "m", region=region)), captioner := FakeCaptioner())
+@pytest.mark.parametrize("head", HEADS)
+def test_each_frame_is_encoded_once_without_regions(tmp_path, video, region, head):
+    folder = save_classifier(tmp_path / "m", region=region, **head)
+    model = ClipClassifier(read_model(folder), captioner := FakeCaptioner())
     prediction = model.classify(video)
     frames = 22
     assert captioner.encoded == (10 * len(prediction.windows) if region else frames)
@@ -200,6 +223,42 @@ def test_stream_takes_known_embeddings_and_ignores_frames_between(classifier, vi
     assert prediction.probabilities == pytest.approx(classifier.classify(video).probabilities, abs=1e-6)
 
 
+@pytest.mark.parametrize("region", [False, True])
+def test_a_ridge_regression_gets_the_pictures_through_the_stream(tmp_path, region):
+    from captioner.media.videos import VideoReader
+
+    model = load(save_classifier(tmp_path / "m", cell="ridge", members=1, region=region))
+    moving = write_video(tmp_path / "moving.mp4", patch_frames(30), fps=20.0)
+    expected = model.classify(moving)
+    assert len({window.probability for window in expected.windows}) == len(expected.windows) > 1
+    stream = model.stream()
+    with VideoReader(moving) as reader:
+        for frame in reader:
+            stream.push(frame.time, frame.image)
+        prediction = stream.finish(reader.duration)
+    assert prediction.label == expected.label
+    assert prediction.probabilities == pytest.approx(expected.probabilities, abs=0.02 if not region else 1e-6)
+    with pytest.raises(CaptionerError, match=r"feed the frames to stream\(\)"):
+        model.classify_frames([0.0], np.zeros((1, CHANNELS)), np.zeros((1, 4, CHANNELS)), np.zeros((1, 49)))
+
+
+@pytest.mark.parametrize("region", [False, True])
+def test_local_motion_is_of_the_whole_frame_in_every_view(region):
+    sampler = WindowSampler(WindowOptions(0.1, 1.0, 1.0), ["change", "local_motion"], region)
+    frames = [np.pad(frame, ((0, 0), (0, 60), (0, 0))) if region else frame[:SIZE, :SIZE] for frame in patch_frames(8)]
+    for step, frame in enumerate(frames):
+        assert not sampler.push(0.1 * step, np.ascontiguousarray(frame))
+    ((_, _, samples),) = sampler.finish(0.8)
+    meter = LocalMotionMeter()
+    cells = np.stack([meter.push(0.1 * step, frame) for step, frame in enumerate(frames)])[1:]
+    for flip in (False, True):
+        settings = {"streams": ["change", "local_motion"], "region": region, "image_size": SIZE}
+        inputs = measure_window(samples, captioner_encode(FakeCaptioner()), view=View(flip=flip), **settings)
+        expected = mirrored_cells(cells) if flip else cells
+        np.testing.assert_allclose(inputs["local_motion"], expected, rtol=1e-4, atol=1e-6)
+        assert inputs["change"].shape == (8, CHANNELS) and cells.any()
+
+
 def test_missing_measurements(classifier):
     with pytest.raises(ValueError, match="grid_change"):
         classifier.classify_frames([0.0], np.zeros((1, CHANNELS)), motion=np.zeros((1, 49)))
@@ -216,8 +275,9 @@ def test_no_frame(classifier):
 
 @pytest.mark.parametrize("region", [False, True])
 @pytest.mark.parametrize("frames", [1, 3])
-def test_clip_shorter_than_the_window(tmp_path, frames, region):
-    model = load(save_classifier(tmp_path / "m", region=region))
+@pytest.mark.parametrize("head", HEADS)
+def test_clip_shorter_than_the_window(tmp_path, frames, region, head):
+    model = load(save_classifier(tmp_path / "m", region=region, **head))
     short = write_video(tmp_path / "short.mp4", grey_frames(frames), fps=20.0)
     prediction = model.classify(short)
     (window,) = prediction.windows
@@ -295,6 +355,14 @@ def test_damaged_config(tmp_path, changes, named):
     folder = save_classifier(tmp_path / "model")
     edit_config(folder, **changes)
     with pytest.raises(ModelLoadError, match=named):
+        load(folder)
+
+
+@pytest.mark.parametrize("changes", [{"members": 2}, {"ridge": {"classes": 3}}])
+def test_damaged_config_of_a_ridge_regression(tmp_path, changes):
+    folder = save_classifier(tmp_path / "model", cell="ridge", members=1)
+    edit_config(folder, **changes)
+    with pytest.raises(ModelLoadError, match=r"config\.json"):
         load(folder)
 
 

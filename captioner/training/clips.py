@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from collections import Counter
@@ -212,10 +213,16 @@ def measure(
 
 
 def lowest_useful_threshold(shares: np.ndarray, truth: Sequence[int]) -> float:
-    """The probability that all but 1 % of the rightly labelled clips reach, at most `HIGHEST_THRESHOLD`."""
-    right = shares.argmax(axis=1) == np.asarray(truth)
-    reached = np.quantile(shares.max(axis=1)[right], 0.01) if right.any() else 0.0
-    return round(float(min(HIGHEST_THRESHOLD, reached)), 3)
+    """The highest probability, at most `HIGHEST_THRESHOLD`, below which no more labels are right than wrong.
+
+    Args:
+        shares: Probabilities (clips, classes).
+        truth: Number of the right class of each.
+    """
+    reached = shares.max(axis=1)
+    gain = np.where(shares.argmax(axis=1) == np.asarray(truth), 1, -1)
+    useful = [t for t in {*reached, HIGHEST_THRESHOLD} if t <= HIGHEST_THRESHOLD and gain[reached < t].sum() <= 0]
+    return math.floor(1000 * max(useful)) / 1000  # rounded down, so that who has reached it stays above
 
 
 def compare_networks(
