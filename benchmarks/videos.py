@@ -113,8 +113,8 @@ def _classification(setup: Setup) -> Table:
         ["classifier", "heads", "times real time", "heads, % of encoding", "motion, %", "local motion, %"],
         rows,
         [
-            f"`classify` of {seconds} s, 320x240. Heads are networks, or one ridge regression. Aim: they add at most 10 % "
-            "to the encoding. Measuring motion runs on one core, encoding on all."
+            f"`classify` of {seconds} s, 320x240. Heads are networks, or one ridge regression; aim: at most 10 % of "
+            "the encoding. Measuring motion runs on one core, encoding on all."
         ],
     )
 
