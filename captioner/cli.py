@@ -329,7 +329,8 @@ def train_clips(
     folds: Annotated[
         int | None,
         typer.Option(
-            help="Train one network for each of so many parts of the clips (3 or more), on the others.",
+            help="Train one network for each of so many parts of the clips (3 or more), on the others; ridge is "
+            "judged so, and fitted to all.",
             show_default="0",
         ),
     ] = None,

@@ -42,7 +42,7 @@ def test_defaults_of_the_other_trainings():
     from captioner.training.forecaster import ForecasterTraining
 
     shown = parameters("clips")
-    assert_shown(shown, ClipOptions(), ["window", "epochs", "folds"])
+    assert_shown(shown, ClipOptions(), ["cell", "window", "epochs", "folds"])
     assert shown["seeds"].show_default == str(len(ClipOptions().seeds)) and shown["region"].default is False
     defaults = f"{ClipOptions(region=True).interval:g} with --region, else {ClipOptions().interval:g}"
     assert shown["interval"].default is None and shown["interval"].show_default == defaults

@@ -379,9 +379,9 @@ def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping)
         judged = f"{folds}-fold cross-validation by group" if folds else "the same clips"
         lines += [
             "## Does order matter, does motion?",
-            f"Accuracy of single networks ({judged}), mean ± standard deviation over {seeds} seeds:",
+            f"Accuracy of each by itself ({judged}), mean ± standard deviation over {seeds} seeds:",
             "",
-            "| network | appearance only | with motion |",
+            "| what reads the frames | appearance only | with motion |",
             "| --- | --- | --- |",
         ]
         for title in dict.fromkeys(row["network"] for row in facts["comparison"]):
