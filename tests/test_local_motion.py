@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,6 @@ from captioner.models.local_motion import (
     CELL,
     CELL_SIZE,
     DESCRIPTORS,
-    LENGTH,
     MOST_COLUMNS,
     ROWS,
     SLOWEST,
@@ -105,25 +106,25 @@ def test_histograms_against_a_slow_one():
     np.testing.assert_allclose(_histograms(right, down), slow, atol=1e-5)
 
 
-def test_blocks_against_a_slow_cut():
+@pytest.mark.parametrize("frames", [11, 12, 19])
+def test_blocks_against_a_slow_cut(frames):
     rng = np.random.default_rng(2)
-    cells = rng.uniform(0, 1, (11, 4, 5, CELL_SIZE)).astype(np.float32)
+    cells = rng.uniform(0, 1, (frames, 4, 5, CELL_SIZE)).astype(np.float32)
     cells[..., 0] = rng.uniform(0, 2 * SLOWEST, cells.shape[:3])
     slow = {kind: [] for kind in DESCRIPTORS}
-    for start in range(0, len(cells) - LENGTH + 1, 2):
-        for row in range(3):
-            for column in range(4):
-                block = cells[start : start + LENGTH, row : row + 2, column : column + 2]
-                if block[..., 0].mean() <= SLOWEST:
-                    continue
-                for kind, part in DESCRIPTORS.items():
-                    values = [
-                        block[2 * third : 2 * third + 2, down, right, part].mean(axis=0)
-                        for third in range(3) for down in (0, 1) for right in (0, 1)
-                    ]  # fmt: skip
-                    slow[kind].append(np.sqrt(np.concatenate(values) / np.sum(values)))
+    for third in (2, 4):  # frames of a third of a block
+        for start, row, column in itertools.product(range(0, frames - 3 * third + 1, third), range(3), range(4)):
+            block = cells[start : start + 3 * third, row : row + 2, column : column + 2]
+            if block[..., 0].mean() <= SLOWEST:
+                continue
+            for kind, part in DESCRIPTORS.items():
+                values = [
+                    block[third * k : third * k + third, down, right, part].mean(axis=0)
+                    for k in range(3) for down in (0, 1) for right in (0, 1)
+                ]  # fmt: skip
+                slow[kind].append(np.sqrt(np.concatenate(values) / np.sum(values)))
     found = local_descriptors(cells)
-    assert 0 < len(slow["contours"]) < 36
+    assert 0 < len(slow["contours"]) < 12 * (frames // 2 + frames // 4 - 4)
     for kind in DESCRIPTORS:
         assert found[kind].shape == (len(slow[kind]), descriptor_size(kind))
         np.testing.assert_allclose(found[kind], slow[kind], atol=1e-5)

@@ -24,7 +24,7 @@ _FIELDS = 3  # boundaries of the horizontal and of the vertical flow, contours
 CELL_SIZE = 1 + _FIELDS * BINS
 """Values of a cell: its speed in sides a second, and a histogram of each field."""
 LENGTH = 6
-"""Frames of a block, in three parts of two; the next block begins two frames later."""
+"""Frames of a block, in three parts of two; the next begins two frames later. Slower blocks have twice as many."""
 SLOWEST = 0.015
 """Average speed of a block in sides a second, below which nothing moves there."""
 DESCRIPTORS = {"boundaries": slice(1, 1 + 2 * BINS), "contours": slice(1 + 2 * BINS, CELL_SIZE)}
@@ -104,20 +104,31 @@ def local_descriptors(cells: np.ndarray) -> dict[str, np.ndarray]:
     """
     if 0 < len(cells) < LENGTH:  # a short clip is stretched
         cells = cells[np.linspace(0, len(cells) - 1, LENGTH).round().astype(int)]
-    pairs = cells[: len(cells) // 2 * 2].astype(np.float32)
-    pairs = pairs.reshape(-1, 2, *cells.shape[1:]).mean(axis=1)
-    count = max(0, len(pairs) - _PARTS + 1)
-    rows, columns = (side - 1 for side in cells.shape[1:3])
-    corners = [(down, right) for down in (0, 1) for right in (0, 1)]
-    blocks = np.stack(
-        [pairs[p : p + count, d : d + rows, r : r + columns] for p in range(_PARTS) for d, r in corners], axis=3
-    )  # (starts, rows, columns, parts and corners, values)
-    blocks = blocks[blocks[..., 0].mean(axis=3) > SLOWEST]
+    pairs = _pairs(cells.astype(np.float32))
+    blocks = _blocks(pairs)
+    if len(pairs) >= LENGTH:
+        blocks = np.concatenate([blocks, _blocks(_pairs(pairs))])
     found = {}
     for kind, part in DESCRIPTORS.items():
         values = blocks[:, :, part].reshape(len(blocks), descriptor_size(kind))
         found[kind] = np.sqrt(values / (values.sum(axis=1, keepdims=True) + 1e-12))
     return found
+
+
+def _pairs(cells: np.ndarray) -> np.ndarray:
+    """Averages of every two frames."""
+    return cells[: len(cells) // 2 * 2].reshape(-1, 2, *cells.shape[1:]).mean(axis=1)
+
+
+def _blocks(parts: np.ndarray) -> np.ndarray:
+    """Blocks (N, parts and corners, values) in which something moves, of the parts (P, rows, columns, values)."""
+    count = max(0, len(parts) - _PARTS + 1)
+    rows, columns = (side - 1 for side in parts.shape[1:3])
+    corners = [(down, right) for down in (0, 1) for right in (0, 1)]
+    blocks = np.stack(
+        [parts[p : p + count, d : d + rows, r : r + columns] for p in range(_PARTS) for d, r in corners], axis=3
+    )
+    return blocks[blocks[..., 0].mean(axis=3) > SLOWEST]
 
 
 def _slopes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
