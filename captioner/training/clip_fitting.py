@@ -224,7 +224,7 @@ def fit_network(
     record = {"rows": [], "best": np.inf, "since_best": 0}
     best: dict[str, np.ndarray] = {}
     settings = {
-        **options.without("seeds", "folds"),
+        **options.without("seeds", "folds", "penalty"),
         "seed": seed,
         "key": key,
         "train": [c.name for c in train],
