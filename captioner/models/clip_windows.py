@@ -159,9 +159,11 @@ class WindowSampler:
         if not self._clock.take(time):
             return []
         sample = Sample(time, _shrunk(image) if self.region else image)
-        if self._meter:
+        if self._meter and self.region:  # motion is measured on the region, once that is known
+            self._meter.follow(time, image)
+            sample.unrest = self._meter.unrest
+        elif self._meter:
             sample.motion = self._meter.push(time, image)
-            sample.unrest = self._meter.unrest if self.region else None
         if self._local_meter:
             sample.cells = self._local_meter.push(time, image)
         if encoded is not None and not self.region:

@@ -77,9 +77,9 @@ class LocalMotionMeter:
             return np.zeros((size[1] // CELL, size[0] // CELL, CELL_SIZE), np.float32)
         flow = self._flow.calc(before, grey, None) / np.float32(ROWS * CELL * seconds)
         flow -= np.median(flow[::4, ::4].reshape(-1, 2), axis=0)  # the camera's own motion
-        flow = cv2.GaussianBlur(flow, (0, 0), 1)
-        fields = [_slopes(flow[..., 0]), _slopes(flow[..., 1]), _slopes(grey)]
-        speed = cv2.magnitude(flow[..., 0], flow[..., 1])
+        right, down = cv2.split(cv2.GaussianBlur(flow, (0, 0), 1))
+        fields = [_slopes(right), _slopes(down), _slopes(grey)]
+        speed = cv2.magnitude(right, down)
         speed = cv2.resize(speed, (size[0] // CELL, size[1] // CELL), interpolation=cv2.INTER_AREA)
         return np.concatenate([speed[..., None], *(_histograms(*field) for field in fields)], axis=-1)
 
@@ -143,7 +143,7 @@ def _histograms(right: np.ndarray, down: np.ndarray) -> np.ndarray:
     import cv2
 
     length, angle = cv2.cartToPolar(right, down)
-    bins = (angle * np.float32(BINS / (2 * np.pi)) + np.float32(0.5)).astype(np.int32) % BINS
+    bins = (angle * np.float32(BINS / (2 * np.pi)) + np.float32(0.5)).astype(np.intp) % BINS
     height, width = (side // CELL for side in length.shape)
     rows, columns = np.arange(length.shape[0]) // CELL, np.arange(length.shape[1]) // CELL
     number = (rows[:, None] * width + columns) * BINS + bins

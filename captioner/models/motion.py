@@ -7,6 +7,8 @@ the vector tells how much moves, in how many places, how evenly and how suddenly
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 GREY_SIZE = 112
@@ -21,6 +23,15 @@ _QUANTITIES = ("speed", "disorder", "coherence", "acceleration", "brightness")
 MOTION_SIZE = len(_QUANTITIES) * (TOP + 2) + BINS + 1
 """Length of the vector: top cells, mean and spread of each quantity, the directions, the camera's speed."""
 _FLOOR = 0.02  # sides a second: below it lies the noise of the flow
+
+
+class _Step(NamedTuple):
+    """What `MotionMeter` knows of the step from one frame to the next."""
+
+    flow: np.ndarray
+    earlier: np.ndarray | None
+    camera: np.ndarray
+    brightness: np.ndarray
 
 
 class MotionMeter:
@@ -43,6 +54,25 @@ class MotionMeter:
         self.unrest = None
         self._before = None
 
+    def follow(self, time: float, image: np.ndarray) -> _Step | None:
+        """Takes a frame for `unrest` alone, in a third of the time of `push`; None for the first one."""
+        import cv2
+
+        small = cv2.resize(image, (GREY_SIZE, GREY_SIZE), interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        before, self._grey = self._grey, grey
+        seconds, self._time = max(time - self._time, 1e-3), time
+        if before is None:
+            return None
+        flow = self._flow.calc(before, grey, None) / np.float32(GREY_SIZE * seconds)
+        camera = np.median(flow[::4, ::4].reshape(-1, 2), axis=0)
+        flow -= camera
+        earlier, self._before = self._before, flow
+        change = flow if earlier is None else flow - earlier
+        self.unrest = cv2.magnitude(change[..., 0], change[..., 1])
+        brightness = cv2.absdiff(before, grey).astype(np.float32) / np.float32(255 * 4 * seconds)
+        return _Step(flow, earlier, camera, brightness)
+
     def push(self, time: float, image: np.ndarray) -> np.ndarray:
         """Motion since the frame before.
 
@@ -54,22 +84,12 @@ class MotionMeter:
             float32 (MOTION_SIZE,): logarithms of speeds in frame sides a second, except for the directions, which are
             shares. All zero for the first frame.
         """
-        import cv2
-
-        small = cv2.resize(image, (GREY_SIZE, GREY_SIZE), interpolation=cv2.INTER_AREA)
-        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        before, self._grey = self._grey, grey
-        seconds, self._time = max(time - self._time, 1e-3), time
-        if before is None:
+        step = self.follow(time, image)
+        if step is None:
             return np.zeros(MOTION_SIZE, np.float32)
-        flow = self._flow.calc(before, grey, None) / np.float32(GREY_SIZE * seconds)
-        camera = np.median(flow[::4, ::4].reshape(-1, 2), axis=0)
-        flow -= camera
+        flow = step.flow
         speed = np.hypot(flow[..., 0], flow[..., 1])
-        earlier = np.zeros_like(flow) if self._before is None else self._before
-        self.unrest = np.hypot(*np.moveaxis(flow - earlier, -1, 0))
-        slower = speed if self._before is None else np.hypot(earlier[..., 0], earlier[..., 1])
-        self._before = flow
+        slower = speed if step.earlier is None else np.hypot(step.earlier[..., 0], step.earlier[..., 1])
         mean = _cells(speed)
         direction = _cells(flow)
         quantities = {
@@ -77,7 +97,7 @@ class MotionMeter:
             "disorder": np.sqrt(np.maximum(_cells(speed * speed) - np.square(direction).sum(-1), 0)),
             "coherence": np.hypot(direction[..., 0], direction[..., 1]),
             "acceleration": np.abs(mean - _cells(slower)),
-            "brightness": _cells(cv2.absdiff(before, grey).astype(np.float32)) / np.float32(255 * 4 * seconds),
+            "brightness": _cells(step.brightness),
         }
         parts = []
         for name in _QUANTITIES:
@@ -87,7 +107,7 @@ class MotionMeter:
         number = np.floor(angle / (2 * np.pi) * BINS + 0.5).astype(int) % BINS
         shares = np.bincount(number.ravel(), weights=speed.ravel(), minlength=BINS)
         parts.append(shares / max(float(speed.sum()), _FLOOR * speed.size))
-        parts.append(_logarithm(np.array([np.hypot(*camera)])))
+        parts.append(_logarithm(np.array([np.hypot(*step.camera)])))
         return np.concatenate(parts).astype(np.float32)
 
 
