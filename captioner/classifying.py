@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ from captioner.results import ClipPrediction, Window
 
 if TYPE_CHECKING:
     from captioner.captioning import ImageCaptioner
+    from captioner.media.videos import VideoReader
     from captioner.models.saving import SavedModel
 
 
@@ -66,11 +68,29 @@ class ClipStream:
         Returns:
             The windows that became complete, usually none.
         """
-        if not self.wants(time):
-            return []
-        if not self._classifier.region:
-            image = _squashed(image, self._classifier.image_size)
-        return self._label(self._sampler.push(time, image, encoded))
+        return self._label(self._cut(time, image, encoded))
+
+    def watch(self, reader: VideoReader) -> ClipPrediction:
+        """The whole of a video. The next window is read and its motion measured while one is encoded.
+
+        Args:
+            reader: An open video, read with the classifier's interval.
+
+        Raises:
+            VideoReadError: It cannot be read.
+            CaptionerError: There was no frame.
+        """
+        from captioner.media.videos import prefetch
+
+        def windows():
+            for frame in reader:
+                yield from self._cut(frame.time, frame.image)
+            yield from self._sampler.finish(reader.duration)
+
+        with closing(prefetch(windows(), depth=1)) as ahead:
+            for window in ahead:
+                self._label([window])
+        return self._classifier.summarise(self._windows, self._threshold)
 
     def finish(self, duration: float | None = None) -> ClipPrediction:
         """Ends the video.
@@ -83,6 +103,13 @@ class ClipStream:
         """
         self._label(self._sampler.finish(duration))
         return self._classifier.summarise(self._windows, self._threshold)
+
+    def _cut(self, time: float, image: np.ndarray, encoded=None):
+        if not self.wants(time):
+            return []
+        if not self._classifier.region:
+            image = _squashed(image, self._classifier.image_size)
+        return self._sampler.push(time, image, encoded)
 
     def _label(self, cut) -> list[Window]:
         model = self._classifier
@@ -329,9 +356,7 @@ class ClipClassifier:
             return stream.finish(0.0)
         size = None if self.region else self.image_size
         with VideoReader(path, every=options.interval, size=size) as reader:
-            for frame in reader:
-                stream.push(frame.time, frame.image)
-            return stream.finish(reader.duration)
+            return stream.watch(reader)
 
 
 def captioner_encode(captioner) -> Encode:
