@@ -343,7 +343,8 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
 
 
 PROGRAM = textwrap.dedent("""
-    import sys
+    import signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     sys.path.insert(0, sys.argv[1])
     from test_batch import Reads, run
     summary = run(sys.argv[2], sys.argv[3], Reads(int(sys.argv[4]), seconds=float(sys.argv[5])))
