@@ -20,6 +20,7 @@ from captioner.models.local_motion import (
     local_descriptors,
     mirrored_cells,
 )
+from captioner.training import clip_ridge
 from captioner.training.clip_data import Clip, ClipWindows
 from captioner.training.clip_fitting import VIEWS, ClipOptions, clip_logits
 from captioner.training.clip_ridge import fit_codebook, fit_ridge, fit_ridges, ridge
@@ -212,6 +213,10 @@ def test_classes_and_clips_weigh_the_same_however_many_windows_they_have():
     # Mean and spread for standardising do move a little.
     np.testing.assert_allclose(logits[1], logits[0], atol=0.2)
     few = [clip for clip in clips if clip.label == "a" or clip.name in ("c1", "c3")]
+    head = fit_ridge(few, measured, ["a", "b"], options(("appearance",), penalty=0.5), seed=0)
+    logits = {name: row[0, 1] for name, row in clip_logits(head, few, measured).items()}
+    means = [np.mean([logits[clip.name] for clip in few if clip.label == label]) for label in "ab"]
+    assert np.mean(means) == pytest.approx(0, abs=1e-4)  # as the weighted targets, thanks to the bias
     head = fit_ridge(few, measured, ["a", "b"], options(("appearance",), penalty=1e6), seed=0)
     # With weights next to 0 it says the weighted mean of the targets: as likely one as the other.
     np.testing.assert_allclose(clip_logits(head, few, measured)["c0"], 0, atol=1e-3)
@@ -220,14 +225,16 @@ def test_classes_and_clips_weigh_the_same_however_many_windows_they_have():
 def test_mirrored_views_are_fitted_with_mirrored_motion(monkeypatch):
     clips, measured = labelled((LOCAL_MOTION,), "local", views=2)
     assert [view.flip for view in VIEWS[False]] == [False, True]
-    seen = []
-    encode = Codebook.encode
-    monkeypatch.setattr(Codebook, "encode", lambda self, cells: seen.append(cells) or encode(self, cells))
-    fit_ridge(clips, measured, ["a", "b"], options((LOCAL_MOTION,)), seed=0)
-    cells = measured["c0"][0].inputs[0][LOCAL_MOTION]
-    np.testing.assert_array_equal(seen[0], cells)
-    np.testing.assert_array_equal(seen[1], mirrored_cells(cells))
-    assert len(seen) == 2 * len(clips)
+    fitted = []
+    monkeypatch.setattr(clip_ridge, "ridge", lambda rows, *others: fitted.append(rows) or ridge(rows, *others))
+    head = fit_ridge(clips, measured, ["a", "b"], options((LOCAL_MOTION,)), seed=0)
+    (rows,) = fitted
+    assert len(rows) == 2 * len(clips)
+    for clip, pair in zip(clips, rows.reshape(len(clips), 2, -1), strict=True):
+        cells = measured[clip.name][0].inputs[0][LOCAL_MOTION]
+        np.testing.assert_allclose(pair[0], head.codebook.encode(cells), atol=1e-6)
+        np.testing.assert_allclose(pair[1], head.codebook.encode(mirrored_cells(cells)), atol=1e-6)
+    assert np.abs(rows[0] - rows[1]).max() > 0.01
 
 
 @pytest.mark.parametrize(

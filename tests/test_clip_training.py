@@ -386,8 +386,22 @@ def test_a_ridge_regression_is_trained_saved_and_classifies(tmp_path, bright_and
     for label in model.labels:
         prediction = model.classify(bright_and_dark / f"{label}0.mp4")
         assert prediction.label == label and prediction.probability > 0.5
+    assert json.loads((output / "metadata.json").read_text())["options"]["seeds"] == [0]
     again = train_clips(bright_and_dark, tmp_path / "again", options, captioner=captioner)
     assert again.scores == training.scores
+
+
+def test_local_motion_is_kept_once_for_all_views(tmp_path, bright_and_dark, captioner):
+    from captioner.training.clip_data import read_clips
+    from captioner.training.clips import measure
+
+    clips = read_clips(bright_and_dark).clips[:2]
+    options = replace(QUICK, cell="ridge", streams=None)
+    measured, failures = measure(clips, captioner, options, tmp_path, key="k")
+    assert not failures
+    for plain, mirrored in measured.values():
+        for window, other in zip(plain.inputs, mirrored.inputs, strict=True):
+            assert set(window) == {*STREAMS, "local_motion"} and set(other) == set(STREAMS)
 
 
 def test_comparison_with_a_ridge_regression(tmp_path, bright_and_dark, captioner, monkeypatch):
