@@ -31,7 +31,9 @@ class _Step(NamedTuple):
     flow: np.ndarray
     earlier: np.ndarray | None
     camera: np.ndarray
-    brightness: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    seconds: float
 
 
 class MotionMeter:
@@ -55,7 +57,7 @@ class MotionMeter:
         self._before = None
 
     def follow(self, time: float, image: np.ndarray) -> _Step | None:
-        """Takes a frame for `unrest` alone, in a third of the time of `push`; None for the first one."""
+        """Takes a frame for `unrest` alone, which spares what else `push` computes; None for the first one."""
         import cv2
 
         small = cv2.resize(image, (GREY_SIZE, GREY_SIZE), interpolation=cv2.INTER_AREA)
@@ -70,8 +72,7 @@ class MotionMeter:
         earlier, self._before = self._before, flow
         change = flow if earlier is None else flow - earlier
         self.unrest = cv2.magnitude(change[..., 0], change[..., 1])
-        brightness = cv2.absdiff(before, grey).astype(np.float32) / np.float32(255 * 4 * seconds)
-        return _Step(flow, earlier, camera, brightness)
+        return _Step(flow, earlier, camera, before, grey, seconds)
 
     def push(self, time: float, image: np.ndarray) -> np.ndarray:
         """Motion since the frame before.
@@ -84,6 +85,8 @@ class MotionMeter:
             float32 (MOTION_SIZE,): logarithms of speeds in frame sides a second, except for the directions, which are
             shares. All zero for the first frame.
         """
+        import cv2
+
         step = self.follow(time, image)
         if step is None:
             return np.zeros(MOTION_SIZE, np.float32)
@@ -92,12 +95,13 @@ class MotionMeter:
         slower = speed if step.earlier is None else np.hypot(step.earlier[..., 0], step.earlier[..., 1])
         mean = _cells(speed)
         direction = _cells(flow)
+        brightness = cv2.absdiff(step.before, step.after).astype(np.float32) / np.float32(255 * 4 * step.seconds)
         quantities = {
             "speed": mean,
             "disorder": np.sqrt(np.maximum(_cells(speed * speed) - np.square(direction).sum(-1), 0)),
             "coherence": np.hypot(direction[..., 0], direction[..., 1]),
             "acceleration": np.abs(mean - _cells(slower)),
-            "brightness": _cells(step.brightness),
+            "brightness": _cells(brightness),
         }
         parts = []
         for name in _QUANTITIES:
