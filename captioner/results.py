@@ -1,10 +1,16 @@
-"""What the models return: frozen dataclasses that turn into plain JSON types with ``to_dict()``."""
+"""What the models return: frozen dataclasses that turn into plain JSON types with ``to_dict()``.
+
+Their ``repr`` is one short line; notebooks show captions with the photo and videos as a timeline.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +31,11 @@ class Word:
 
     text: str
     logprob: float
-    attention: np.ndarray | None = field(default=None, repr=False, compare=False)
+    attention: np.ndarray | None = field(default=None, compare=False)
     confidence: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Word({self.text!r}, {self.probability:.2f})"
 
     @property
     def probability(self) -> float:
@@ -56,6 +65,7 @@ class Caption:
         model: Name of the model that wrote it.
         familiarity: How much the photo resembles those that the model was trained on: the share of them, 0..1, that are
             at least as unusual. Below `UNFAMILIAR` the model is far from what it knows. None where it cannot tell.
+        picture: Makes a small JPEG of the photo when a notebook shows the caption; None where there is nothing to show.
     """
 
     text: str
@@ -66,9 +76,18 @@ class Caption:
     alternatives: tuple[Caption, ...] = ()
     model: str | None = None
     familiarity: float | None = None
+    picture: Callable[[], bytes] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.text[:1].upper() + self.text[1:] + "." if self.text else ""
+
+    def __repr__(self) -> str:
+        return f"Caption({self.text!r}, confidence {self.confidence:.2f})"
+
+    def _repr_html_(self) -> str:
+        rows = [f"<b>{_escaped(str(self))}</b>", f"confidence {self.confidence:.0%}"]
+        rows += [_escaped(str(other)) for other in self.alternatives]
+        return f"<div>{_picture(self.picture)}<div>{'<br>'.join(rows)}</div></div>"
 
     def to_dict(self) -> dict:
         """The JSONL record of the design, without ``file``, plus ``familiarity``."""
@@ -103,7 +122,10 @@ class Window:
     end: float
     label: str | None
     probability: float
-    probabilities: dict[str, float] = field(default_factory=dict, repr=False)
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Window({self.start:.1f}-{self.end:.1f} s, {self.label!r}, {self.probability:.2f})"
 
     def to_dict(self) -> dict:
         """``{"start", "end", "label", "probability"}``."""
@@ -131,6 +153,9 @@ class ClipPrediction:
     probabilities: dict[str, float]
     windows: tuple[Window, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"ClipPrediction({self.label!r}, {self.probability:.2f}, {_counted(self.windows, 'window')})"
+
     def to_dict(self) -> dict:
         """The JSONL record of the design, without ``file``."""
         return {
@@ -157,7 +182,16 @@ class Segment:
     end: float
     caption: Caption
     labels: tuple[tuple[str, float], ...] = ()
-    thumbnail: bytes | None = field(default=None, repr=False, compare=False)
+    thumbnail: bytes | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return f"Segment({self.start:.1f}-{self.end:.1f} s, {self.caption.text!r})"
+
+    def _repr_row(self) -> str:
+        labels = ", ".join(f"{label} {p:.0%}" for label, p in self.labels)
+        picture = _picture(None if self.thumbnail is None else lambda: self.thumbnail, 120)
+        cells = (f"{self.start:.1f}-{self.end:.1f} s", picture, _escaped(str(self.caption)), _escaped(labels))
+        return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
     def to_dict(self) -> dict:
         """``{"start", "end", "caption", "confidence", "labels"}``."""
@@ -183,6 +217,9 @@ class NoveltyPoint:
     time: float
     value: float
     unusual: bool = False
+
+    def __repr__(self) -> str:
+        return f"NoveltyPoint({self.time:.1f} s, {self.value:.2f}{', unusual' if self.unusual else ''})"
 
     def to_dict(self) -> dict:
         """``{"time", "value", "unusual"}``."""
@@ -219,6 +256,30 @@ class VideoAnalysis:
     model: str | None = None
     classifier: str | None = None
 
+    def __repr__(self) -> str:
+        cut = ", truncated" if self.truncated else ""
+        return f"VideoAnalysis({self.duration:.1f} s, {_counted(self.segments, 'segment')}, label {self.label!r}{cut})"
+
+    def _repr_html_(self) -> str:
+        """A strip with a stretch for each segment and a mark where something is unusual, and the segments below."""
+        length = self.duration or 1.0
+        strip = "".join(
+            _bar(segment.start / length, segment.end / length, _STRIPES[i % 2], segment.caption.text)
+            for i, segment in enumerate(self.segments)
+        )
+        strip += "".join(
+            _bar(point.time / length, point.time / length, _UNUSUAL, f"unusual at {point.time:.1f} s")
+            for point in self.novelty
+            if point.unusual
+        )
+        rows = "".join(segment._repr_row() for segment in self.segments)
+        heading = _escaped(f"{self.duration:.1f} s" + (f", {self.label}" if self.label else ""))
+        cut = ", the file is truncated" if self.truncated else ""
+        return (
+            f'<div><b>{heading}</b>{cut}<div style="position:relative;height:16px;margin:4px 0">{strip}</div>'
+            f"<table>{rows}</table></div>"
+        )
+
     def to_dict(self) -> dict:
         """The ``results.jsonl`` record of the design, without ``file``, plus ``windows`` and ``novelty``."""
         return {
@@ -234,3 +295,37 @@ class VideoAnalysis:
             "windows": [window.to_dict() for window in self.labels],
             "novelty": [point.to_dict() for point in self.novelty],
         }
+
+
+_STRIPES = ("#0072B2", "#56B4E9")
+_UNUSUAL = "#D55E00"
+
+
+def _counted(things: tuple, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _escaped(text: str) -> str:
+    import html
+
+    return html.escape(text)
+
+
+def _picture(make: Callable[[], bytes | None] | None, width: int = 320) -> str:
+    """An image element that carries its JPEG; nothing where the file is gone since."""
+    import base64
+
+    try:
+        jpeg = make() if make is not None else None
+    except CaptionerError:
+        jpeg = None
+    if not jpeg:
+        return ""
+    data = base64.b64encode(jpeg).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{data}" style="max-width:{width}px">'
+
+
+def _bar(start: float, end: float, colour: str, title: str) -> str:
+    """A stretch of the timeline; ``start`` and ``end`` are shares of its length."""
+    place = f"left:{start:.2%};width:{end - start:.2%};min-width:2px;height:100%"
+    return f'<div title="{_escaped(title)}" style="position:absolute;{place};background:{colour}"></div>'

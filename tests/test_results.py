@@ -1,0 +1,90 @@
+"""What results look like: one short line as text, pictures in a notebook."""
+
+import io
+import pickle
+import xml.etree.ElementTree as ElementTree
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner.errors import ImageReadError
+from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word
+
+
+def jpeg():
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), "teal").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def gone():
+    raise ImageReadError("photo.jpg: no such file", kind="missing")
+
+
+WORDS = tuple(Word(text, -0.5, np.full((9, 9), 1 / 81), 0.6) for text in ("a", "<b>", "runs"))
+CAPTION = Caption("a <b> runs", WORDS, -0.5, 0.612, True, (Caption("a cat runs", (), -0.6, 0.5, True),), "tiny", 0.5)
+VIDEO = VideoAnalysis(
+    8.04, 320, 240, 25.0,
+    (Segment(0, 6, CAPTION, (("Surfing & more", 0.91),), jpeg()), Segment(6, 8.04, CAPTION)),
+    label="Surfing & more",
+    labels=(Window(0, 8, "Surfing & more", 0.91, {"Surfing & more": 0.91, "PlayingPiano": 0.09}),),
+    novelty=(NoveltyPoint(1, 0.5), NoveltyPoint(4, 3.25, True)),
+    truncated=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (CAPTION, "Caption('a <b> runs', confidence 0.61)"),
+        (WORDS[0], "Word('a', 0.61)"),
+        (VIDEO, "VideoAnalysis(8.0 s, 2 segments, label 'Surfing & more', truncated)"),
+        (VIDEO.segments[0], "Segment(0.0-6.0 s, 'a <b> runs')"),
+        (VIDEO.labels[0], "Window(0.0-8.0 s, 'Surfing & more', 0.91)"),
+        (VIDEO.novelty[1], "NoveltyPoint(4.0 s, 3.25, unusual)"),
+        (ClipPrediction(None, 0.3, {"a": 0.3}, VIDEO.labels), "ClipPrediction(None, 0.30, 1 window)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_repr_is_one_short_line(result, expected):
+    assert repr(result) == expected
+
+
+def shown(result):
+    """The elements of a notebook's view, which must be well-formed: texts are escaped and every element is closed."""
+    return ElementTree.fromstring(result._repr_html_().replace("<br>", "<br/>").replace('px">', 'px"/>', 1))
+
+
+def test_a_notebook_shows_a_caption_with_its_photo():
+    caption = Caption(**{**vars(CAPTION), "picture": partial(bytes, jpeg())})
+    view = shown(caption)
+    assert view.find("img").get("src").startswith("data:image/jpeg;base64,/9j/")
+    text = "".join(view.itertext())
+    assert "A <b> runs." in text and "61%" in text and "A cat runs." in text
+    assert pickle.loads(pickle.dumps(caption)).picture() == jpeg()
+
+
+@pytest.mark.parametrize("picture", [None, gone])
+def test_a_caption_whose_photo_is_gone_is_shown_without_it(picture):
+    html = Caption(**{**vars(CAPTION), "picture": picture})._repr_html_()
+    assert "img" not in html and "A &lt;b&gt; runs." in html
+
+
+def test_a_notebook_shows_a_video_as_its_timeline():
+    view = shown(VIDEO)
+    bars = [div for div in view.iter("div") if div.get("title")]
+    assert [bar.get("title") for bar in bars] == ["a <b> runs", "a <b> runs", "unusual at 4.0 s"]
+    places = [bar.get("style").split("min-width")[0] for bar in bars]
+    assert places[0] == "position:absolute;left:0.00%;width:74.63%;"
+    assert places[1] == "position:absolute;left:74.63%;width:25.37%;"
+    assert places[2] == "position:absolute;left:49.75%;width:0.00%;"
+    rows = [["".join(cell.itertext()) for cell in row] for row in view.iter("tr")]
+    assert rows == [["0.0-6.0 s", "", "A <b> runs.", "Surfing & more 91%"], ["6.0-8.0 s", "", "A <b> runs.", ""]]
+    assert len(list(view.iter("img"))) == 1
+    assert "truncated" in "".join(view.itertext())
+
+
+def test_a_video_without_frames_has_a_timeline_too():
+    assert shown(VideoAnalysis(0.0, 1, 1, 0.0, ())) is not None
