@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import captioner
 from benchmarks.measuring import Setup, Table
+from captioner.captions.pipeline import caption_many
 from captioner.evaluation.coco_metrics import CiderD
 from captioner.evaluation.ptb import tokenize
-from captioner.pipeline import caption_many
 
 
 def measure(setup: Setup) -> list[Table]:
@@ -14,7 +14,7 @@ def measure(setup: Setup) -> list[Table]:
     title, columns = "The same captions", ["runtime", "precision", "captions as Keras, %", "CIDEr-D", "difference"]
     if setup.data is None:
         return [Table(title, columns, [], ["Left out: `--data` was not given."])]
-    from captioner.training.caption_data import read_captions
+    from captioner.training.captions.data import read_captions
 
     data = read_captions(setup.data)
     names = data.split("dev")[: setup.size(1_000_000, 20)]

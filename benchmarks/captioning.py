@@ -7,9 +7,9 @@ import numpy as np
 import captioner
 from benchmarks.material import photos
 from benchmarks.measuring import Setup, Table, cores, in_new_process, rates
+from captioner.captions.pipeline import caption_many
 from captioner.media.images import read_image
 from captioner.models.search import SearchOptions
-from captioner.pipeline import caption_many
 
 BEAMS = (1, 3, 5)
 BATCHES = (1, 16, 64)
@@ -135,7 +135,7 @@ def _parts(setup: Setup) -> Table:
 
 _PEAK = """
 import sys, captioner
-from captioner.pipeline import caption_many
+from captioner.captions.pipeline import caption_many
 model = captioner.load(sys.argv[1] or None, runtime=sys.argv[2])
 done = sum(1 for _ in caption_many(model, sys.argv[4:], batch_size=int(sys.argv[3])))
 result = {"done": done}

@@ -8,7 +8,7 @@ from benchmarks.measuring import Setup, Table, in_new_process
 _MANY = """
 import sys, time, captioner
 from pathlib import Path
-from captioner.pipeline import caption_many
+from captioner.captions.pipeline import caption_many
 model = captioner.load(sys.argv[1] or None)
 files = sorted(str(path) for path in Path(sys.argv[2]).glob("*.jpg"))
 wanted = int(sys.argv[3])

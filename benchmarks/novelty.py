@@ -8,8 +8,8 @@ import numpy as np
 import captioner
 from benchmarks.measuring import Setup, Table
 from captioner.media.videos import VideoReader
-from captioner.models.forecaster import Forecaster
 from captioner.models.saving import read_model
+from captioner.videos.forecaster import Forecaster
 
 _INTERVALS = (0.2, 0.6)  # seconds between frames
 
@@ -20,7 +20,7 @@ def measure(setup: Setup) -> list[Table]:
     title = "Foreign segments in videos"
     if setup.clips is None:
         return [Table(title, columns, [], ["Left out: `--clips` was not given."])]
-    from captioner.training.clip_data import read_clips
+    from captioner.training.clips.data import read_clips
 
     data = read_clips(setup.clips)
     clips = data.split("val")[: setup.size(1_000_000, 6)]

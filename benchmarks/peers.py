@@ -12,7 +12,7 @@ from PIL import Image
 import captioner
 from benchmarks.material import photos
 from benchmarks.measuring import Setup, Table, cores, rates
-from captioner.pipeline import caption_many
+from captioner.captions.pipeline import caption_many
 
 WORDS = 12
 

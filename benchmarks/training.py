@@ -20,8 +20,8 @@ _PLACES = ("on the beach", "in the snow", "in front of a building", "on green gr
 
 def measure(setup: Setup) -> list[Table]:
     """See the module."""
-    from captioner.training.caption_data import read_captions
-    from captioner.training.captions import STAGES, CaptionTraining, CaptionTrainingOptions
+    from captioner.training.captions.data import read_captions
+    from captioner.training.captions.run import STAGES, CaptionTraining, CaptionTrainingOptions
 
     folder = setup.folder / "training"
     data = read_captions(_dataset(folder / "data", setup.size(240, 80)))

@@ -15,8 +15,8 @@ import cv2
 import captioner
 from benchmarks.material import video
 from benchmarks.measuring import Setup, Table, in_new_process, rates
-from captioner.models.clip_windows import WindowSampler
-from captioner.models.motion import MotionMeter
+from captioner.clips.motion import MotionMeter
+from captioner.clips.windows import WindowSampler
 
 MINUTES = (1, 5, 20, 60)
 

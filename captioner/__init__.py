@@ -21,13 +21,13 @@ __version__ = "0.1.0"
 
 # Loaded when first used, so that ``import captioner`` and ``captioner --help`` take no time.
 _LAZY = {
-    "load": "captioner.captioning",
-    "list_models": "captioner.captioning",
-    "ImageCaptioner": "captioner.captioning",
-    "caption_many": "captioner.pipeline",
-    "ClipClassifier": "captioner.classifying",
+    "load": "captioner.loading",
+    "list_models": "captioner.loading",
+    "ImageCaptioner": "captioner.captions.captioner",
+    "caption_many": "captioner.captions.pipeline",
+    "ClipClassifier": "captioner.clips.classifier",
     "SearchOptions": "captioner.models.search",
-    "VideoAnalyzer": "captioner.video_analysis",
+    "VideoAnalyzer": "captioner.videos.analyzer",
 }
 
 __all__ = [

@@ -1,13 +1,42 @@
-"""Small tasks for the tests of folders and worker processes; a module of its own, so that workers can import it."""
+"""Small tasks for the tests of folders and worker processes, and runs of them; a module of its own, so that workers can
+import it."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.errors import CaptionerError
+from captioner.runs.batch import run_batch
+from captioner.runs.folder import RESULTS
+from captioner.runs.inputs import find_inputs
+
+EXTENSIONS = {".mp4", ".avi"}
+SIDECARS = {"srt": lambda record: f"subtitle of {record['text']}\n"}
+
+
+def make(folder: Path, *names: str, text: str | None = None) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text or name)
+
+
+def run(source, output, task=None, **options):
+    inputs = find_inputs([source] if isinstance(source, str | Path) else source, EXTENSIONS, exclude=[output])
+    options = {"settings": {}, "time_limit": 60, "sidecars": SIDECARS, **options}
+    return run_batch(task or Reads(), inputs, output, **options)
+
+
+def results(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / RESULTS).read_text().splitlines()]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @dataclass(frozen=True)

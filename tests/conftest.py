@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import captioner  # noqa: F401 (before TensorFlow, as its first lines say, in whichever order the tests run)
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.training.caption_data import read_captions
+from captioner.training.captions.data import read_captions
 from captioner.training.pictures import KINDS, make_pictures, surfaces
 from captioner.training.pictures.canvas import COLOURS
 

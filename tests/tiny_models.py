@@ -37,7 +37,7 @@ def make_captioner(folder: Path, *, size: int = 65, seed: int = 0) -> Path:
     """A captioner with the smallest encoder and a decoder whose captions depend on the image."""
     import keras
 
-    from captioner.models.decoder import Decoder, DecoderConfig
+    from captioner.captions.decoder import Decoder, DecoderConfig
     from captioner.models.encoder import EncoderConfig, build_encoder
     from captioner.models.saving import named_weights, save_model
     from captioner.models.tokenizer import Tokenizer

@@ -147,7 +147,7 @@ def fit_platt(logprobs: np.ndarray, correct: np.ndarray, *, steps: int = 100) ->
     """Slope and offset that turn log-odds into calibrated ones (Platt, 1999): logistic regression on one variable.
 
     For probabilities that are to mean something else than what the model was trained on, such as "people use this
-    word for the photo" instead of "this is the next word". `captioner.models.confidence` applies them.
+    word for the photo" instead of "this is the next word". `captioner.captions.confidence` applies them.
 
     Args:
         logprobs: (predictions,) float: natural logarithms of the probabilities, of data the model was not trained on.

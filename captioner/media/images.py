@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from captioner.errors import ImageReadError
 from captioner.media.files import check_pixels, explained_access
 from captioner.media.image_formats import format_of, lacks_end, what_instead, without_metadata
-from captioner.outputs.names import printable
+from captioner.names import printable
 
 MAX_PIXELS = 100_000_000
 """Default limit on width x height, checked from the header before anything is decoded."""

@@ -1,10 +1,10 @@
 """The encoder and the decoder as OpenVINO graphs, built straight from the weights of a saved model.
 
 Building a graph takes 20 ms and needs neither TensorFlow nor a converted copy of the model on disk that could go stale.
-What Keras's own export would do in general is done here for EfficientNet-Lite and `captioner.models.decoder` only, with
-what is known about them: normalisations are folded into the convolutions, everything that depends on the previous word
-alone becomes a table with a row for every word, products with the same vector are one. Tests hold the graphs equal to
-the Keras models.
+What Keras's own export would do in general is done here for EfficientNet-Lite and `captioner.captions.decoder` only,
+with what is known about them: normalisations are folded into the convolutions, everything that depends on the previous
+word alone becomes a table with a row for every word, products with the same vector are one. Tests hold the graphs equal
+to the Keras models.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def start_graph(config: Mapping, weights: Weights) -> openvino.Model:
     """What a caption starts from, once for every image.
 
     Args:
-        config: `captioner.models.decoder.DecoderConfig` as a dict.
+        config: `captioner.captions.decoder.DecoderConfig` as a dict.
         weights: ``layer/variable`` to array.
 
     Returns:
         A model from ``grid`` (images, positions, channels) to the parts of the state, ``state_0`` and so on (images,
-        units), and of the memory, ``memory_0`` and so on, as `captioner.models.decoder.Decoder.initial_state` has them
-        but for the scale of the keys.
+        units), and of the memory, ``memory_0`` and so on, as `captioner.captions.decoder.Decoder.initial_state` has
+        them but for the scale of the keys.
     """
     import openvino as ov
     from openvino import opset13 as ops
@@ -137,7 +137,7 @@ def step_graph(config: Mapping, weights: Weights) -> openvino.Model:
     """One step of the decoder for all captions of all images.
 
     Args:
-        config: `captioner.models.decoder.DecoderConfig` as a dict.
+        config: `captioner.captions.decoder.DecoderConfig` as a dict.
         weights: ``layer/variable`` to array.
 
     Returns:

@@ -158,7 +158,7 @@ def make_runtime(
     Args:
         encoder_config: `captioner.models.encoder.EncoderConfig` as a dict, with its image size.
         encoder_weights: ``layer/variable`` to array.
-        decoder_config: `captioner.models.decoder.DecoderConfig` as a dict; None for an encoder alone.
+        decoder_config: `captioner.captions.decoder.DecoderConfig` as a dict; None for an encoder alone.
         decoder_weights: ``layer/variable`` to array.
         runtime: See `open_runtime`.
         precision: See `open_runtime`.
@@ -181,7 +181,7 @@ def make_runtime(
         if precision == "int8" and ranges is None:
             raise _usage(
                 f"{where}: has no ranges of its activations, which int8 needs; "
-                "captioner.training.calibration.calibrate_model adds them"
+                "captioner.training.captions.calibration.calibrate_model adds them"
             )
         parts = [encoder_config, _Accounted(encoder_weights, where)]
         if decoder_config is not None:
@@ -241,7 +241,7 @@ class KerasRuntime:
 
     Args:
         encoder: From `captioner.models.encoder.build_encoder`.
-        decoder: A `captioner.models.decoder.Decoder`, or None.
+        decoder: A `captioner.captions.decoder.Decoder`, or None.
     """
 
     name = "keras"
@@ -268,7 +268,7 @@ class KerasRuntime:
         """Builds the models; arguments as in `make_runtime`."""
         if threads is not None:
             _limit_keras_threads(threads)
-        from captioner.models.decoder import Decoder, DecoderConfig
+        from captioner.captions.decoder import Decoder, DecoderConfig
         from captioner.models.encoder import EncoderConfig, build_encoder
         from captioner.models.saving import load_weights
 

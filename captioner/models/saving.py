@@ -180,7 +180,7 @@ def save_model(
     Raises:
         CaptionerError: The folder cannot be written, or a weight does not fit into float16.
     """
-    from captioner.outputs.atomic import write_atomic
+    from captioner.atomic import write_atomic
 
     folder = Path(folder)
     with np.errstate(over="ignore"):

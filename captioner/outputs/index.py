@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.atomic import replacing, write_error
 from captioner.errors import CaptionerError
-from captioner.outputs.atomic import replacing, write_error
-from captioner.outputs.names import encodable, printable
+from captioner.names import encodable, printable
 from captioner.outputs.records import Record, read_json_lines
 from captioner.outputs.writers import clock
 

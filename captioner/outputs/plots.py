@@ -19,8 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from captioner.outputs.atomic import write_atomic
-from captioner.outputs.names import printable
+from captioner.atomic import write_atomic
+from captioner.names import printable
 from captioner.outputs.records import Record
 from captioner.outputs.writers import clock
 from captioner.results import Caption, VideoAnalysis

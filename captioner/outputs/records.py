@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from captioner.errors import CaptionerError
-from captioner.outputs.names import printable
+from captioner.names import printable
 
 Record = Mapping[str, Any]
 

@@ -2,7 +2,7 @@
 
 A page is one file without scripts that asks for nothing from the network: pictures are data URIs, curves are inline
 SVG, and a content security policy forbids everything else. File names and captions are hostile: whatever a template
-prints is escaped, and what is invisible is shown (see `captioner.outputs.names.printable`).
+prints is escaped, and what is invisible is shown (see `captioner.names.printable`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import jinja2
 
-from captioner.outputs.names import printable
+from captioner.names import printable
 from captioner.outputs.records import Record
 from captioner.outputs.thumbnails import smaller
 from captioner.outputs.writers import clock

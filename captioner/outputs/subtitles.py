@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from captioner.outputs.names import printable
+from captioner.names import printable
 from captioner.outputs.records import Record
 
 if TYPE_CHECKING:

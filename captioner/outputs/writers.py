@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from captioner.outputs.atomic import write_error
-from captioner.outputs.names import printable
+from captioner.atomic import write_error
+from captioner.names import printable
 from captioner.outputs.records import Record, json_line, without_thumbnails
 from captioner.outputs.subtitles import to_srt, to_vtt
 
@@ -229,7 +229,7 @@ def open_writer(output: str | os.PathLike | None, format: str, kind: str = "imag
         kind: See `RecordWriter`.
 
     Raises:
-        CaptionerError: The file cannot be written; see `captioner.outputs.atomic.write_atomic` for ``kind``.
+        CaptionerError: The file cannot be written; see `captioner.atomic.write_atomic` for ``kind``.
     """
     if output is None:
         with RecordWriter(sys.stdout, format, kind) as writer:

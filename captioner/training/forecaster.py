@@ -18,10 +18,10 @@ import numpy as np
 from keras import ops
 
 from captioner.errors import DatasetError
-from captioner.models.forecaster import Forecaster, ForecasterConfig, standardised
 from captioner.models.recurrent import GRUCell
 from captioner.models.saving import save_model
-from captioner.training.options import check_setting
+from captioner.training.captions.options import check_setting
+from captioner.videos.forecaster import Forecaster, ForecasterConfig, standardised
 
 FEWEST_VIDEOS = 4
 
@@ -31,7 +31,7 @@ class ForecasterTraining:
     """How a forecaster is trained.
 
     Attributes:
-        components: See `captioner.models.forecaster.ForecasterConfig`.
+        components: See `captioner.videos.forecaster.ForecasterConfig`.
         units: See there.
         steps: Number of optimiser steps.
         batch_size: Videos a step.
@@ -105,7 +105,7 @@ class ForecasterNetwork(keras.Model):
 
 
 def cosine_error(targets, forecasts):
-    """1 - cosine, averaged over frames; what `captioner.models.forecaster.Forecaster.error` measures."""
+    """1 - cosine, averaged over frames; what `captioner.videos.forecaster.Forecaster.error` measures."""
     products = ops.sum(targets * forecasts, axis=-1)
     lengths = ops.sqrt(ops.sum(targets * targets, axis=-1) * ops.sum(forecasts * forecasts, axis=-1) + 1e-9)
     return ops.mean(1 - products / lengths, axis=-1)

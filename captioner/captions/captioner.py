@@ -1,0 +1,287 @@
+"""Images to captions: the model that `captioner.load` returns, on whichever runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from captioner.captions.concepts import Concept, Concepts, GroundingOptions, ground
+from captioner.captions.confidence import WordCalibration
+from captioner.captions.familiarity import Familiarity
+from captioner.errors import CaptionerError, ModelLoadError
+from captioner.models.saving import SavedModel
+from captioner.models.search import Hypothesis, SearchOptions, search
+from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words, normalize
+from captioner.results import Caption, Word
+
+if TYPE_CHECKING:
+    from captioner.models.runtime import Features, Runtime
+
+BATCH_SIZE = 16
+"""Images encoded and searched together by default; results do not depend on it."""
+
+
+class ImageCaptioner:
+    """Writes captions for images.
+
+    Args:
+        saved: A model folder of kind ``captioner``.
+        runtime: What computes encoder and decoder; see `captioner.models.runtime`.
+
+    Attributes:
+        name: Name of the model folder.
+        image_size: Side in pixels of the square that the encoder sees.
+        encode_batch: See `captioner.models.runtime.Runtime`.
+        tokenizer: The vocabulary.
+        options: The search options used where a call names no others.
+        concepts: Objects that the encoder knows by name; empty where the model has no table of them.
+        grounding: When captions are corrected by them.
+        familiarity: How much photos resemble the training photos; None where the model has no statistics of those.
+        calibration: From the decoder's probabilities of words to those that people use them for the photo.
+
+    Raises:
+        ModelLoadError: The folder holds another kind of model, or its vocabulary does not fit the decoder.
+    """
+
+    def __init__(self, saved: SavedModel, runtime: Runtime):
+        if saved.kind != "captioner":
+            raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a captioner")
+        self.name = saved.name
+        self.metadata = saved.metadata
+        self.encoder_sha256 = saved.encoder_sha256
+        self.runtime = runtime
+        self.image_size = runtime.image_size
+        self.encode_batch = runtime.encode_batch
+        self.grid_side = math.isqrt(runtime.positions)
+        try:
+            self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"])
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{saved.folder / 'tokenizer.json'}: {error}; get the folder again") from error
+        expected = saved.config["decoder"]["vocabulary_size"]
+        if len(self.tokenizer) != expected:
+            raise ModelLoadError(
+                f"{saved.folder / 'tokenizer.json'}: holds {len(self.tokenizer)} tokens, the decoder wants {expected}; "
+                "the files belong to different models, get the folder again"
+            )
+        try:
+            self.options = SearchOptions(**saved.config.get("search", {}))
+            self.calibration = WordCalibration(**saved.config.get("calibration", {}))
+            self.grounding = GroundingOptions(**saved.config.get("grounding", {}))
+        except (TypeError, ValueError, CaptionerError) as error:
+            raise ModelLoadError(
+                f"{saved.folder / 'config.json'}: settings that this version does not know ({error})"
+            ) from error
+        self.concepts = Concepts(())
+        if text := saved.texts.get("concepts.json"):
+            self.concepts = Concepts.from_json(text).writable(self.tokenizer)
+        text = saved.texts.get("familiarity.json")
+        self.familiarity = Familiarity.from_json(text) if text else None
+
+    def caption(
+        self,
+        image: Any,
+        *,
+        prefix: str = "",
+        must_include: str | Sequence[str] = (),
+        require_objects: bool | str = "auto",
+        seeds: Sequence[int] | None = None,
+        attention: bool = True,
+        batch_size: int = BATCH_SIZE,
+        **options,
+    ) -> Caption | list[Caption]:
+        """Captions one image, or a list of them.
+
+        Args:
+            image: A path, bytes, file object, PIL image or array (height, width[, 1, 3 or 4]); or a list of such.
+            prefix: First words that the caption must have.
+            must_include: Words that the caption must contain (one, or a list); needs beam search.
+            require_objects: Whether a caption is searched for again if it lacks an object that the encoder is sure of,
+                or names one that is not there (see `captioner.captions.concepts`). ``auto``: with beam search, where
+                neither ``prefix`` nor ``must_include`` asks for something else.
+            seeds: One seed an image for sampling; by default ``seed`` for all of them.
+            attention: Whether every word keeps its attention map.
+            batch_size: Images computed together.
+            **options: Fields of `captioner.models.search.SearchOptions`: ``beam_size``, ``n_best``, ``max_length``,
+                ``strategy``, ``temperature``, ``top_k``, ``top_p``, ``seed`` and so on.
+
+        Returns:
+            A `Caption` for one image; a list, in order, for a list. The next best captions are its ``alternatives``.
+
+        Raises:
+            ImageReadError: An image cannot be read; the message names it. (`captioner.caption_many` goes on.)
+            CaptionerError: An option makes no sense, or a word is not in the vocabulary.
+        """
+        from captioner.captions.pipeline import caption_many
+
+        single = not isinstance(image, (list, tuple))
+        images = [image] if single else list(image)
+        if seeds is not None and len(seeds) != len(images):
+            raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
+        captions = []
+        words = {
+            "prefix": prefix,
+            "must_include": (must_include,) if isinstance(must_include, str) else tuple(must_include),
+            "require_objects": require_objects,
+            "attention": attention,
+        }
+        chosen = self.search_options(**options)
+        if seeds is None:
+            results = caption_many(self, images, chosen, batch_size=batch_size, **words)
+        else:
+            results = (
+                next(caption_many(self, [item], replace(chosen, seed=seed), batch_size=1, **words))
+                for item, seed in zip(images, seeds, strict=True)
+            )
+        for result in results:
+            if isinstance(result, CaptionerError):
+                raise result
+            captions.append(result)
+        return captions[0] if single else captions
+
+    def search_options(self, **options) -> SearchOptions:
+        """The model's search options with some changed.
+
+        Raises:
+            CaptionerError: There is no such option, or its value makes no sense.
+        """
+        known = [field.name for field in fields(SearchOptions)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise CaptionerError(f"unknown option {unknown[0]!r}; known: {', '.join(known)}", kind="usage")
+        return replace(self.options, **options)
+
+    def encode(self, images: np.ndarray) -> Features:
+        """Images (N, S, S, 3) uint8, as `captioner.media.images.read_image` gives them, to features."""
+        return self.runtime.encode(images)
+
+    def caption_features(
+        self,
+        features: Features,
+        options: SearchOptions | None = None,
+        *,
+        prefix: str = "",
+        must_include: Sequence[str] = (),
+        require_objects: bool | str = "auto",
+        attention: bool = True,
+    ) -> list[Caption]:
+        """Captions encoded images; several frames of one scene may share a row by lying behind each other in the grid.
+
+        Args:
+            features: From `encode`.
+            options: How to search; None for the model's own.
+            prefix: First words that every caption must have.
+            must_include: Words that every caption must contain.
+            require_objects: See `caption`.
+            attention: Whether every word keeps its attention map.
+
+        Returns:
+            A caption for every row of the features.
+
+        Raises:
+            CaptionerError: As for `caption`.
+        """
+        if not len(features.grid):
+            return []
+        options = options or self.options
+        state, memory = self.runtime.initial_state(features)
+        special = self.tokenizer
+        constraints = {
+            "start": special.start,
+            "end": special.end,
+            "forbidden": (special.pad, special.start, special.unknown),
+            "prefix": self._known_words(prefix, "prefix"),
+        }
+        phrases = [self._known_words(word, "must_include") for word in must_include]
+        found = search(self.runtime.step, state, memory, options, must_include=phrases, **constraints)
+        familiarity = None if self.familiarity is None else self.familiarity(features.class_scores)
+        asked: Sequence[tuple[Concept, ...]] = [()] * len(found)
+        if self._grounds(require_objects, options, prefix, must_include):
+            wide = replace(options, beam_size=max(options.beam_size, self.grounding.beam_size))
+
+            def again(rows, each):
+                part = tuple(np.asarray(one)[rows] for one in state), tuple(np.asarray(one)[rows] for one in memory)
+                return search(self.runtime.step, *part, wide, must_include=phrases, each=each, **constraints)
+
+            found, asked = ground(
+                found, features.class_scores, familiarity, self.concepts, self.tokenizer, again, self.grounding
+            )
+        captions = []
+        for row, hypotheses in enumerate(found):
+            familiar = None if familiarity is None else float(familiarity[row])
+            ranked = [self._one(one, asked[row], familiar, attention) for one in hypotheses]
+            captions.append(replace(ranked[0], alternatives=tuple(ranked[1:])))
+        return captions
+
+    def _grounds(self, require_objects, options, prefix, must_include) -> bool:
+        if require_objects not in (True, False, "auto"):
+            raise CaptionerError(
+                f"require_objects must be True, False or 'auto', not {require_objects!r}", kind="usage"
+            )
+        if require_objects is True:
+            if self.familiarity is None or not len(self.concepts):
+                raise CaptionerError(f"the model {self.name!r} has no table of objects to require", kind="usage")
+            if options.strategy != "beam":
+                raise CaptionerError("require_objects needs beam search", kind="usage")
+            return True
+        able = self.familiarity is not None and len(self.concepts) > 0 and options.strategy == "beam"
+        return require_objects == "auto" and able and not prefix and not must_include
+
+    def complete(self, text: str = "", n: int = 5, *, image: Any = None, **options) -> list[Caption]:
+        """Sentences that begin with ``text``, the best first; see `LanguageModel.complete` in `captioner.captions`."""
+        from captioner.captions.language_model import LanguageModel
+
+        return LanguageModel(self, image).complete(text, n, **options)
+
+    def _known_words(self, text: str, argument: str) -> list[int]:
+        words = normalize(text)
+        unknown = [word for word in words if word not in self.tokenizer]
+        if unknown:
+            raise CaptionerError(
+                f"{argument}: the model does not know the word {unknown[0]!r}; "
+                f"its {len(self.tokenizer) - 4} words are in model.tokenizer.words",
+                kind="usage",
+            )
+        return self.tokenizer.encode(words)
+
+    def _one(
+        self, hypothesis: Hypothesis, asked: Sequence[Concept], familiarity: float | None, attention: bool
+    ) -> Caption:
+        texts = [self.tokenizer.words[token] for token in hypothesis.tokens]
+        frames = hypothesis.attention.shape[-1] // self.grid_side**2
+        maps = hypothesis.attention.reshape(len(texts), frames, self.grid_side, self.grid_side).mean(axis=1)
+        for concept in asked:
+            texts = concept.written(texts)
+        sure = self.word_confidence(hypothesis.tokens, hypothesis.logprobs, familiarity)
+        words = tuple(
+            Word(text, float(logprob), maps[i] / maps[i].sum() if attention else None, float(sure[i]))
+            for i, (text, logprob) in enumerate(zip(texts, hypothesis.logprobs, strict=True))
+        )
+        return Caption(
+            text=join_words(texts),
+            words=words,
+            score=float(hypothesis.score),
+            confidence=float(np.exp(np.log(sure).mean())) if words else 0.0,
+            finished=hypothesis.finished,
+            model=self.name,
+            familiarity=familiarity,
+        )
+
+    def word_confidence(
+        self, tokens: Sequence[int], logprobs: np.ndarray, familiarity: float | None = None
+    ) -> np.ndarray:
+        """Calibrated probabilities of words (words,), 0..1: how likely one of five people uses each for the photo.
+
+        Fitted on photos that the model was not trained on (see the model card). Their geometric mean is the confidence
+        of a caption.
+
+        Args:
+            tokens: The words (words,).
+            logprobs: Their log-probabilities (words,).
+            familiarity: Of the photo; None where it is not known.
+        """
+        ranks = np.asarray(tokens, np.int64) - len(SPECIAL) + 1
+        return self.calibration(logprobs, ranks, 1.0 if familiarity is None else familiarity)

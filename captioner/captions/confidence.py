@@ -1,0 +1,53 @@
+"""What the probabilities of words mean: from "this is the next word" to "people use this word for the photo".
+
+Platt scaling (Platt 1999), that is, a logistic function of the log-odds that the decoder gave, with two more inputs.
+How common a word is, because "a" and "in" are right whatever the photo shows; and how familiar the photo is, because
+away from home a decoder is as sure as ever and right less often.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+_FLOOR = 0.01  # of familiarity: below the rarest percent of the training photos all are as strange
+
+
+@dataclass(frozen=True)
+class WordCalibration:
+    """Weights of the logistic function; the defaults leave probabilities as they are.
+
+    Attributes:
+        slope: Of the log-odds.
+        offset: Added to them.
+        rank: For the logarithm of a word's rank by frequency in the training captions.
+        rank_squared: For its square.
+        unfamiliar: For minus the logarithm of the photo's familiarity.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    rank: float = 0.0
+    rank_squared: float = 0.0
+    unfamiliar: float = 0.0
+
+    @staticmethod
+    def inputs(logprobs, ranks, familiarity) -> np.ndarray:
+        """What the weights are for, float64 (words, 5).
+
+        Args:
+            logprobs: Log-probabilities of words (words,).
+            ranks: Their ranks, 1 for the most frequent word (words,).
+            familiarity: Of their photos, 0..1, (words,) or one for all; see `captioner.captions.familiarity`.
+        """
+        probabilities = np.clip(np.exp(np.asarray(logprobs, np.float64)), 1e-6, 1 - 1e-6)
+        rarity = np.log(np.maximum(np.asarray(ranks, np.float64), 1.0))
+        unfamiliar = -np.log(np.broadcast_to(np.asarray(familiarity, np.float64), rarity.shape) + _FLOOR)
+        odds = np.log(probabilities) - np.log1p(-probabilities)
+        return np.stack([odds, np.ones_like(odds), rarity, rarity**2, unfamiliar], axis=-1)
+
+    def __call__(self, logprobs, ranks, familiarity=1.0) -> np.ndarray:
+        """Probabilities that words are right, 0..1 exclusive (words,); arguments as for `inputs`."""
+        odds = self.inputs(logprobs, ranks, familiarity) @ np.array(list(asdict(self).values()))
+        return 1 / (1 + np.exp(-np.clip(odds, -30, 30)))

@@ -1,0 +1,406 @@
+"""What the commands do: the parts of the package put together, results printed, an exit status returned."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from captioner.atomic import write_atomic
+from captioner.cli.progress import BatchBars, ProgressBars
+from captioner.errors import CaptionerError
+from captioner.names import printable
+from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
+from captioner.results import UNFAMILIAR
+from captioner.runs.batch import Summary, run_batch
+from captioner.runs.folder import RunFolder
+from captioner.runs.inputs import Input, find_inputs
+from captioner.runs.jobs import CaptionImages, ClassifyClips, Computing, WatchVideos, answers, common_folder
+from captioner.runs.workers import Task, process_isolated
+
+__all__ = [
+    "CaptionImages",
+    "ClassifyClips",
+    "Computing",
+    "WatchVideos",
+    "chosen_classifier",
+    "clips_to_stream",
+    "demo_photos",
+    "evaluate",
+    "images_to_folder",
+    "images_to_stream",
+    "is_folder_output",
+    "list_models",
+    "needed_classifier",
+    "search",
+    "serve",
+    "train_captions",
+    "train_clips",
+    "train_forecaster",
+    "videos_to_folder",
+]
+
+DEMO_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
+
+
+def is_folder_output(output: str | None, paths: Sequence[str]) -> bool:
+    """Whether ``--output`` means a folder: it is one, ends like one, or has no extension where an input is a folder."""
+    if output is None:
+        return False
+    if os.path.isdir(output) or output.endswith(("/", os.sep)):
+        return True
+    return not os.path.splitext(output)[1] and any(os.path.isdir(path) for path in paths) and not os.path.exists(output)
+
+
+def images_to_stream(task: CaptionImages, paths: Sequence[str], output: str | None, format: str) -> int:
+    """Captions of photos to a file or to standard output."""
+    from captioner.media.images import IMAGE_EXTENSIONS
+
+    task.check()
+    inputs = find_inputs(paths, IMAGE_EXTENSIONS)
+    task = replace(task, attention_root=common_folder(inputs))
+    return _to_stream(task, inputs, IMAGE_EXTENSIONS, output, format, "image", "photos")
+
+
+def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | None, format: str) -> int:
+    """Labels of clips to a file or to standard output."""
+    from captioner.media.videos import VIDEO_EXTENSIONS
+
+    return _to_stream(task, find_inputs(paths, VIDEO_EXTENSIONS), VIDEO_EXTENSIONS, output, format, "clip", "clips")
+
+
+def _to_stream(
+    task: Task, inputs: list[Input], extensions, output: str | None, format: str, kind: str, name: str
+) -> int:
+    if format not in FORMATS:
+        raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
+    _check_output(output, inputs, extensions)
+    status = judged = unlike = 0
+    records = answers(task, inputs)
+    first = next(records)  # a model that cannot be loaded must not cost the old output
+    silent = output is None and sys.stdout is not None and sys.stdout.isatty()
+    with ProgressBars(silent=silent) as bars, open_writer(output, format, kind) as writer:
+        for record in bars.track(_chain(first, records), name, len(inputs)):
+            writer.write(record)
+            if (familiarity := record.get("familiarity")) is not None:
+                judged += 1
+                unlike += familiarity < UNFAMILIAR
+            if "error" in record:
+                status = 1
+                bars.say(f"captioner: {printable(record['error']['message'])}")
+        if format == "text" and unlike:  # text shows nothing but the captions
+            photos = "the photo is" if judged == 1 else f"{unlike} of {judged} photos are"
+            bars.say(
+                f"captioner: {photos} unlike those that the model learnt from, where captions are often guesses "
+                "(--format jsonl: familiarity)"
+            )
+    return status
+
+
+def _chain(first, rest):
+    yield first
+    yield from rest
+
+
+def _check_output(output: str | None, inputs, extensions) -> None:
+    """An output that is an input, or a photo, is a slip of the hand; writing to it would destroy the photo."""
+    if output is None or not os.path.exists(output):
+        return
+    is_input = any(not one.error and os.path.samefile(output, one.file) for one in inputs)
+    if is_input or os.path.splitext(output)[1].lower() in extensions:
+        raise CaptionerError(
+            f"{printable(output)}: exists and is an input, which would be overwritten; give --output another name",
+            kind="usage",
+        )
+
+
+def images_to_folder(
+    task: CaptionImages, paths: Sequence[str], output: str, *, formats: str, engine: str, **options: Any
+) -> int:
+    """Captions of photos to a folder; resumable."""
+    from captioner.media.images import IMAGE_EXTENSIONS
+
+    chosen = _formats(formats, ("text", "json", "jsonl", "csv", "txt", "html"))  # the first three are there anyway
+    inputs = find_inputs(paths, IMAGE_EXTENSIONS, exclude=[output])
+    task = replace(task, pictures="html" in chosen, attention_root=common_folder(inputs))
+    finish: list[Callable[[RunFolder], None]] = []
+    if "csv" in chosen:
+        finish.append(lambda folder: write_atomic(folder.path / "results.csv", to_csv(folder.records(), "image")))
+    if "html" in chosen:
+        finish.append(_write_images_page)
+    sidecars = {name: IMAGE_SIDECARS[name] for name in chosen if name == "txt"}
+    return _to_folder(task, inputs, output, "photos", sidecars, finish, engine, options)
+
+
+def videos_to_folder(
+    task: WatchVideos, paths: Sequence[str], output: str, *, formats: str, engine: str, **options: Any
+) -> int:
+    """What happens when in videos, to a folder; resumable."""
+    from captioner.media.videos import VIDEO_EXTENSIONS
+
+    chosen = _formats(formats, ("jsonl", "srt", "vtt", "csv", "txt", "html"))
+    sidecars = {name: VIDEO_SIDECARS[name] for name in chosen if name in VIDEO_SIDECARS}
+    finish: list[Callable[[RunFolder], None]] = []
+    if "html" in chosen:
+        sidecars["html"] = _video_page
+        finish.append(_write_videos_page)
+    inputs = find_inputs(paths, VIDEO_EXTENSIONS, exclude=[output])
+    return _to_folder(task, inputs, output, "videos", sidecars, finish, engine, options)
+
+
+def _to_folder(task, inputs, output, name, sidecars, finish, engine, options) -> int:
+    task.check()
+    if engine not in ("local", "ray"):
+        raise CaptionerError(f"unknown engine {engine!r}; known: local, ray", kind="usage")
+    if options["time_limit"] <= 0:
+        raise CaptionerError(f"the time limit must be above 0 seconds, not {options['time_limit']}", kind="usage")
+    settings = task.settings()
+    process = process_isolated
+    if engine == "ray":
+        from captioner.runs.ray import process_with_ray as process
+
+        # Ray starts a process a core: each is to use no more than its own.
+        task = replace(task, computing=replace(task.computing, threads=task.computing.threads or 1))
+    with ProgressBars() as bars:
+        summary = run_batch(
+            task, inputs, output, settings=settings, sidecars=sidecars, finish=finish, engine=process,
+            listener=BatchBars(bars, name), **options,
+        )  # fmt: skip
+    return _report(summary)
+
+
+def _report(summary: Summary) -> int:
+    print(summary, file=sys.stderr)
+    return summary.exit_status
+
+
+def _formats(text: str, known: Sequence[str]) -> list[str]:
+    chosen = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise CaptionerError(f"unknown format {name!r}; known: {', '.join(known)}", kind="usage")
+    return chosen
+
+
+def _video_page(record: Mapping) -> str:
+    from captioner.outputs.report import video_page
+
+    return video_page(record)
+
+
+def _write_videos_page(folder: RunFolder) -> None:
+    from captioner.outputs.report import videos_page
+
+    pages = ((record, stem and f"{stem}.html") for stem, record in folder.results())
+    write_atomic(folder.path / "index.html", videos_page(pages))
+
+
+def _write_images_page(folder: RunFolder) -> None:
+    from captioner.outputs.report import images_page
+
+    write_atomic(folder.path / "index.html", images_page(folder.records()))
+
+
+def chosen_classifier(name: str | None) -> str | None:
+    """The clip classifier that ``--classifier`` means: None is the shipped one where there is one, ``none`` is none."""
+    from captioner.models.saving import model_names
+    from captioner.videos.analyzer import DEFAULT_CLASSIFIER
+
+    if name is None:
+        return DEFAULT_CLASSIFIER if DEFAULT_CLASSIFIER in model_names() else None
+    return None if name == "none" else name
+
+
+def needed_classifier(name: str | None) -> str:
+    """The clip classifier to use where there must be one."""
+    from captioner.videos.analyzer import DEFAULT_CLASSIFIER
+
+    return DEFAULT_CLASSIFIER if name is None else name
+
+
+def demo_photos() -> list[str]:
+    """Photographs inside scikit-image.
+
+    Raises:
+        CaptionerError: scikit-image is not installed.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise CaptionerError("the demo needs scikit-image; install it: pip install 'captioner[demo]'", kind="missing")
+    return [os.path.join(spec.submodule_search_locations[0], "data", name) for name in DEMO_PHOTOS]
+
+
+def evaluate(
+    model: str | None,
+    data: Path,
+    split: str,
+    output: Path | None,
+    *,
+    search: Mapping[str, Any],
+    batch_size: int,
+    meteor: str | None,
+    computing: Computing,
+) -> int:
+    """Scores a model and prints a table; the report goes to ``output``."""
+    from captioner.evaluation.scoring import evaluate_captioner, evaluate_classifier, report_table, save_report
+
+    loaded = computing.load(model)
+    with ProgressBars() as bars:
+
+        def progress(done: int, total: int) -> None:
+            bars.update("evaluating", done, total)
+
+        if hasattr(loaded, "classify"):
+            report = evaluate_classifier(loaded, data, split, progress=progress)
+        else:
+            report = evaluate_captioner(
+                loaded, data, split, search=search, batch_size=batch_size, meteor=meteor, progress=progress
+            )
+        for warning in report["warnings"]:
+            bars.say(f"captioner: {printable(warning)}")
+        for record in report["failed"]:
+            bars.say(f"captioner: {printable(record['error']['message'])}")
+    print(report_table(report))
+    if output is not None:
+        for path in save_report(report, output):
+            print(f"written: {printable(str(path))}", file=sys.stderr)
+    return 1 if report["failed"] else 0
+
+
+def train_captions(
+    data: Path, output: Path, stages: str, options: Mapping[str, Any], epochs: Mapping[str, int], seed: int | None
+) -> int:
+    """Trains a captioner and prints the record of each stage."""
+    from captioner.training.captions.options import STAGES, CaptionTrainingOptions
+
+    chosen = CaptionTrainingOptions(**options)
+    for stage in STAGES:
+        changes = {"seed": seed} if seed is not None else {}
+        if stage in epochs:
+            changes["epochs"] = epochs[stage]
+        chosen = replace(chosen, **{stage: replace(getattr(chosen, stage), **changes)})
+    names = _formats(stages, STAGES)
+    from captioner.training.captions.run import train_captions  # Keras only after the options are known to make sense
+
+    with ProgressBars() as bars:
+        records = train_captions(data, output, chosen, stages=names, progress=_training_bars(bars))
+    print(json.dumps(records, indent=2, default=str))
+    return 0
+
+
+def train_clips(
+    data: Path, output: Path, model: str | None, options: Mapping[str, Any], *, val_share: float, compare: bool
+) -> int:
+    """Trains a clip classifier and prints its scores."""
+    from captioner.training.clips.run import ClipOptions, train_clips
+
+    with ProgressBars() as bars:
+        training = train_clips(
+            data, output, ClipOptions(**options), captioner=Computing().load(model, "captioner"), val_share=val_share,
+            compare=compare, command=" ".join(["captioner", *sys.argv[1:]]), progress=_training_bars(bars),
+        )  # fmt: skip
+        for warning in training.warnings:
+            bars.say(f"captioner: {printable(warning)}")
+    print(
+        f"accuracy {{estimate:.1%}} ({{low:.1%}} to {{high:.1%}}): {training.folder}".format(
+            **training.scores["accuracy"]
+        )
+    )
+    return 0
+
+
+def train_forecaster(data: Path, output: Path, model: str | None, interval: float, options: Mapping[str, Any]) -> int:
+    """Trains a forecaster on the videos of a folder; those that cannot be read are left out and named."""
+    import numpy as np
+
+    from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader, prefetch
+    from captioner.training.forecaster import ForecasterTraining, fit_forecaster
+
+    training = ForecasterTraining(**options)  # what makes no sense shows before the videos are watched
+    if not 0 < interval < float("inf"):
+        raise CaptionerError(f"interval must be above 0 seconds, not {interval}", kind="usage")
+    captioner = Computing().load(model, "captioner")
+    inputs = find_inputs([data], VIDEO_EXTENSIONS)
+    embeddings, failed = [], 0
+    with ProgressBars() as bars:
+        for one in bars.track(inputs, "videos", len(inputs)):
+            try:
+                if one.error:
+                    raise one.error
+                with VideoReader(one.file, every=interval, size=captioner.image_size) as reader:
+                    frames = (frame.image[None] for frame in prefetch(reader))
+                    embeddings.append(np.concatenate([captioner.encode(frame).pooled for frame in frames]))
+            except CaptionerError as error:
+                failed += 1
+                bars.say(f"captioner: {printable(str(error))}")
+        fit_forecaster(
+            embeddings, output, encoder={"model": captioner.name, "sha256": captioner.encoder_sha256},
+            options=training, metadata={"interval": interval},
+            progress=lambda step, steps, loss: bars.update("training", step, steps, f"loss {loss:.3f}"),
+        )  # fmt: skip
+    print(f"written: {printable(str(output))}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _training_bars(bars: ProgressBars) -> Callable[[str, int, int, int, int, float], None]:
+    def progress(what: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
+        total = f"{what} {epoch}/{epochs}"
+        bars.update(total, step, steps, f"loss {loss:.3f}" if loss else "")
+        if step == steps:
+            bars.remove(total)
+
+    return progress
+
+
+def list_models() -> int:
+    """Prints a table of the shipped models."""
+    from captioner.models.saving import SHIPPED, model_kind, model_names
+
+    rows = [("name", "kind", "parameters", "MB", "scores")]
+    for name in model_names():
+        metadata = json.loads((SHIPPED / name / "metadata.json").read_text(encoding="utf-8"))
+        size = sum(file.stat().st_size for file in (SHIPPED / name).iterdir() if file.is_file())
+        scores = {
+            key: value.get("estimate") if isinstance(value, dict) else value
+            for key, value in metadata.get("scores", {}).items()
+        }
+        shown = ", ".join(f"{key} {value:.3g}" for key, value in scores.items() if isinstance(value, int | float))
+        rows.append((name, model_kind(name), f"{metadata.get('parameters', 0):,}", f"{size / 1e6:.1f}", shown))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def search(folder: Path, words: str, limit: int, format: str) -> int:
+    """Prints what a run's captions say about some words."""
+    from captioner.outputs.index import search_folder
+    from captioner.outputs.records import json_line
+
+    if format not in ("text", "jsonl"):
+        raise CaptionerError(f"unknown format {format!r}; known: text, jsonl", kind="usage")
+    if limit < 1:
+        raise CaptionerError(f"the limit must be 1 or more, not {limit}", kind="usage")
+    hits = search_folder(folder, words, limit)
+    for hit in hits:
+        if format == "jsonl":
+            print(json_line(hit.to_dict(), ascii_only=True))
+        else:
+            print(hit)
+    if not hits:
+        print("nothing found", file=sys.stderr)
+    return 0
+
+
+def serve(host: str, port: int, model: str | None, classifier: str | None) -> int:
+    """Opens the web page and stays until it is interrupted."""
+    from captioner.page import serve as serve_page
+
+    serve_page(host, port, model, chosen_classifier(classifier))
+    return 0

@@ -1,0 +1,388 @@
+"""Naming what happens in a clip: `ClipClassifier`, its sliding windows, and the stream that a video is fed into."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from captioner.clips.frames import Encode
+from captioner.clips.head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities, pad
+from captioner.clips.local_motion import LOCAL_MOTION
+from captioner.clips.ridge import RidgeConfig, RidgeHead
+from captioner.clips.windows import (
+    Sample,
+    WindowCutter,
+    WindowOptions,
+    WindowSampler,
+    measure_window,
+    window_inputs,
+)
+from captioner.errors import CaptionerError, ModelLoadError
+from captioner.results import ClipPrediction, Window
+
+if TYPE_CHECKING:
+    from captioner.captions.captioner import ImageCaptioner
+    from captioner.media.videos import VideoReader
+    from captioner.models.saving import SavedModel
+
+
+_WINDOWS_AT_ONCE = 16
+"""More would take memory, and time to fetch it."""
+
+
+class ClipStream:
+    """A video on its way through a classifier, frame by frame, in bounded memory.
+
+    Args:
+        classifier: The classifier.
+        options: Windows.
+    """
+
+    def __init__(self, classifier: ClipClassifier, options: WindowOptions):
+        self._classifier = classifier
+        self._threshold = options.threshold
+        self._sampler = WindowSampler(options, classifier.streams, classifier.region)
+        self._windows: list[Window] = []
+
+    def wants(self, time: float) -> bool:
+        """Whether the classifier looks at a frame of that time; `push` ignores the others."""
+        return self._sampler.wants(time)
+
+    def push(
+        self, time: float, image: np.ndarray, encoded: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> list[Window]:
+        """Takes the next frame.
+
+        Args:
+            time: Seconds from the start of the video, rising.
+            image: RGB uint8 (H, W, 3), the whole frame; a classifier with ``region`` wants it in its own resolution.
+            encoded: Grid (positions, C) and pooled embedding (C,) of the frame, where they are known already; of no use
+                to a classifier with ``region``.
+
+        Returns:
+            The windows that became complete, usually none.
+        """
+        return self._label(self._cut(time, image, encoded))
+
+    def watch(self, reader: VideoReader) -> ClipPrediction:
+        """The whole of a video. The next window is read and its motion measured while one is encoded.
+
+        Args:
+            reader: An open video, read with the classifier's interval.
+
+        Raises:
+            VideoReadError: It cannot be read.
+            CaptionerError: There was no frame.
+        """
+        from captioner.media.videos import prefetch
+
+        def windows():
+            for frame in reader:
+                yield from self._cut(frame.time, frame.image)
+            yield from self._sampler.finish(reader.duration)
+
+        with closing(prefetch(windows(), depth=1)) as ahead:
+            for window in ahead:
+                self._label([window])
+        return self._classifier.summarise(self._windows, self._threshold)
+
+    def finish(self, duration: float | None = None) -> ClipPrediction:
+        """Ends the video.
+
+        Args:
+            duration: Its length in seconds; None is up to the last frame.
+
+        Raises:
+            CaptionerError: There was no frame.
+        """
+        self._label(self._sampler.finish(duration))
+        return self._classifier.summarise(self._windows, self._threshold)
+
+    def _cut(self, time: float, image: np.ndarray, encoded=None):
+        if not self.wants(time):
+            return []
+        if not self._classifier.region:
+            image = _squashed(image, self._classifier.image_size)
+        return self._sampler.push(time, image, encoded)
+
+    def _label(self, cut) -> list[Window]:
+        model = self._classifier
+        measured = [
+            measure_window(
+                samples, model.encode, streams=model.streams, region=model.region, image_size=model.image_size
+            )
+            for _, _, samples in cut
+        ]
+        done = model.label_windows([(start, end) for start, end, _ in cut], measured, self._threshold)
+        self._windows += done
+        return done
+
+
+class ClipClassifier:
+    """Names what happens in a clip.
+
+    Args:
+        saved: A model folder of kind ``clip_classifier``.
+        captioner: The `captioner.ImageCaptioner` whose encoder it shares; None loads the one that the folder
+            names.
+        runtime: See `captioner.load`; for a captioner that is loaded here.
+        precision: Likewise.
+        threads: Likewise.
+
+    Attributes:
+        name: Name of the model folder.
+        labels: Names of the classes.
+        options: Windows, as the networks were trained, and the threshold.
+        region: Whether it looks at the region where something moves instead of the whole frame.
+        streams: What it looks at; see `captioner.clips.ridge.RidgeConfig`.
+        heads: The networks whose probabilities are averaged, or one ridge regression.
+        temperature: What logits are divided by, fitted on validation clips (Guo et al. 2017).
+        encoder_sha256: SHA-256 of the weights of the captioner whose encoder it shares.
+        image_size: Side in pixels of the square that the encoder sees.
+        encode: The encoder: images uint8 (N, S, S, 3) to grids and pooled embeddings.
+
+    Raises:
+        ModelLoadError: The folder is inconsistent, or the captioner's encoder is not the one it was trained on.
+    """
+
+    kind = "clip_classifier"
+
+    def __init__(
+        self,
+        saved: SavedModel,
+        captioner: ImageCaptioner | None = None,
+        *,
+        runtime: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ):
+        if saved.kind != self.kind:
+            raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a clip classifier")
+        self.name = saved.name
+        self.metadata = saved.metadata
+        self.labels = _read_labels(saved)
+        path = saved.folder / "config.json"
+        try:
+            record = saved.config
+            ridge = "ridge" in record
+            head = (RidgeConfig if ridge else ClipConfig).from_dict(record["ridge" if ridge else "network"], str(path))
+            members, self.region = int(record["members"]), bool(record["region"])
+            self.temperature = float(record["temperature"])
+            self.options = WindowOptions(*(float(record[key]) for key in ("interval", "window", "stride", "threshold")))
+            encoder_model, self.encoder_sha256 = str(record["encoder"]["model"]), str(record["encoder"]["sha256"])
+        except ModelLoadError:
+            raise
+        except (KeyError, TypeError, ValueError, CaptionerError) as error:
+            raise ModelLoadError(f"{path}: a setting is missing or wrong ({error}); get the folder again") from error
+        if not (members >= 1 and not (ridge and members > 1) and 0 < self.temperature < math.inf):
+            raise ModelLoadError(
+                f"{path}: members (1 for ridge) and temperature must be positive; get the folder again"
+            )
+        if len(self.labels) != head.classes:
+            raise ModelLoadError(
+                f"{saved.folder}: {len(self.labels)} labels for {head.classes} classes; get the folder again"
+            )
+        self.streams = head.streams
+        self.heads = tuple(
+            (RidgeHead if ridge else ClipHead)(head, saved.part(f"member{i}"), str(saved.folder))
+            for i in range(members)
+        )
+        self._ensemble = None if ridge else ClipEnsemble(self.heads)
+        if len(saved.weights) != sum(len(head.weights) for head in self.heads):
+            raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
+        if captioner is None or captioner.encoder_sha256 != self.encoder_sha256:
+            from captioner.loading import load
+
+            captioner = load(encoder_model, runtime=runtime, precision=precision, threads=threads)
+            if captioner.encoder_sha256 != self.encoder_sha256:
+                raise ModelLoadError(
+                    f"{saved.folder}: was trained on the encoder of another version of {encoder_model!r}; train the "
+                    "classifier again, or get the captioner that it belongs to"
+                )
+        self.image_size = captioner.image_size
+        self.encode = captioner_encode(captioner)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between the frames that it looks at."""
+        return self.options.interval
+
+    def classify(
+        self,
+        source: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        window: float | None = None,
+        stride: float | None = None,
+        threshold: float | None = None,
+    ) -> ClipPrediction | list[ClipPrediction]:
+        """Names what happens in a clip, or in each clip of a list.
+
+        Args:
+            source: Path of a video or of a still picture, or a list of paths.
+            window: Length of a window in seconds; None is what the model was trained with.
+            stride: Seconds from window to window; None is the model's, at most ``window``.
+            threshold: Probability below which the label is None; None is the model's.
+
+        Returns:
+            One prediction for a path, a list in the same order for a list. Each is classified by itself, so the result
+            does not depend on its neighbours.
+
+        Raises:
+            VideoReadError: A video cannot be read.
+            ImageReadError: A still picture cannot be read.
+            CaptionerError: ``window``, ``stride`` or ``threshold`` is out of range (``kind="usage"``).
+        """
+        options = self.window_options(window=window, stride=stride, threshold=threshold)
+        if isinstance(source, str | bytes | os.PathLike):
+            return self._classify_one(source, options)
+        return [self._classify_one(one, options) for one in source]
+
+    def window_options(
+        self, *, window: float | None = None, stride: float | None = None, threshold: float | None = None
+    ) -> WindowOptions:
+        """The model's own windows, changed where something is given.
+
+        Raises:
+            CaptionerError: A value is out of range (``kind="usage"``).
+        """
+        length = self.options.window if window is None else window
+        if stride is None:
+            stride = length if window is None and self.options.stride > length else self.options.stride
+            stride = min(stride, length) if isinstance(length, int | float) else stride
+        return WindowOptions(
+            self.options.interval, length, stride, self.options.threshold if threshold is None else threshold
+        )
+
+    def stream(self, **options) -> ClipStream:
+        """A new video, to be fed frame by frame; options as in `window_options`."""
+        return ClipStream(self, self.window_options(**options))
+
+    def classify_frames(
+        self,
+        times: Sequence[float],
+        pooled: np.ndarray,
+        grids: np.ndarray | None = None,
+        motion: np.ndarray | None = None,
+        *,
+        duration: float | None = None,
+        window: float | None = None,
+        stride: float | None = None,
+        threshold: float | None = None,
+    ) -> ClipPrediction:
+        """Names what happens from frames that are encoded already.
+
+        Args:
+            times: Seconds of the frames, rising, (T,); best `interval` apart.
+            pooled: Pooled embeddings (T, C).
+            grids: Grids (T, positions, C), where the network looks at ``grid_change``.
+            motion: From `captioner.clips.motion.MotionMeter`, (T, MOTION_SIZE), where the network looks at ``motion``.
+            duration: Length of the video in seconds; None is up to the last frame.
+            window: See `classify`.
+            stride: See `classify`.
+            threshold: See `classify`.
+
+        Raises:
+            CaptionerError: There is no frame, or the classifier looks at regions or local motion, which needs the
+                images (`stream`).
+            ValueError: The arrays do not belong together, or what the network looks at is missing.
+        """
+        if self.region or LOCAL_MOTION in self.streams:
+            raise CaptionerError(f"{self.name} looks at how things move in the pictures; feed the frames to stream()")
+        options = self.window_options(window=window, stride=stride, threshold=threshold)
+        if len(times) != len(pooled) or any(len(part) != len(times) for part in (grids, motion) if part is not None):
+            raise ValueError("times, pooled, grids and motion must be of the same length")
+        cutter = WindowCutter(options)
+        numbered = [Sample(float(time), number=number) for number, time in enumerate(times)]
+        cut = [window for sample in numbered for window in cutter.push(sample)]
+        cut += cutter.finish(duration if duration is not None else (float(times[-1]) if len(times) else 0.0))
+        measured = []
+        for _, _, samples in cut:
+            rows = [sample.number for sample in samples]
+            inside = [None if part is None else part[rows] for part in (motion, grids)]
+            measured.append(window_inputs(self.streams, pooled[rows], *inside))
+        windows = self.label_windows([(start, stop) for start, stop, _ in cut], measured, options.threshold)
+        return self.summarise(windows, options.threshold)
+
+    def probabilities(self, measured: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+        """Calibrated probabilities (windows, classes)."""
+        parts = (measured[start : start + _WINDOWS_AT_ONCE] for start in range(0, len(measured), _WINDOWS_AT_ONCE))
+        logits = [self._ensemble(*pad(part)) if self._ensemble else self.heads[0](part)[None] for part in parts]
+        return averaged_probabilities(np.concatenate(logits, axis=1), self.temperature)
+
+    def label_windows(self, spans, measured, threshold: float) -> list[Window]:
+        """Windows with their labels, from (start, end) and the measurements of each."""
+        if not spans:
+            return []
+        windows = []
+        for (start, end), row in zip(spans, self.probabilities(measured), strict=True):
+            label, probability = self._decide(row, threshold)
+            named = {name: float(p) for name, p in zip(self.labels, row, strict=True)}
+            windows.append(Window(start, end, label, probability, named))
+        return windows
+
+    def summarise(self, windows: Sequence[Window], threshold: float) -> ClipPrediction:
+        """The prediction for the whole clip: the average over its windows, weighted by their length.
+
+        Raises:
+            CaptionerError: There is no window.
+        """
+        if not windows:
+            raise CaptionerError("there is no frame to classify", kind="empty")
+        rows = np.array([[window.probabilities[name] for name in self.labels] for window in windows])
+        mean = np.average(rows, axis=0, weights=[window.end - window.start for window in windows])
+        mean /= mean.sum()
+        label, probability = self._decide(mean, threshold)
+        return ClipPrediction(
+            label, probability, {name: float(p) for name, p in zip(self.labels, mean, strict=True)}, tuple(windows)
+        )
+
+    def _decide(self, row: np.ndarray, threshold: float) -> tuple[str | None, float]:
+        best = int(row.argmax())
+        return (self.labels[best] if row[best] >= threshold else None), float(row[best])
+
+    def _classify_one(self, path: str | os.PathLike, options: WindowOptions) -> ClipPrediction:
+        from captioner.media.images import IMAGE_EXTENSIONS, read_image
+        from captioner.media.videos import VideoReader
+
+        stream = ClipStream(self, options)
+        if os.path.splitext(os.fsdecode(path))[1].lower() in IMAGE_EXTENSIONS:
+            stream.push(0.0, read_image(path))
+            return stream.finish(0.0)
+        size = None if self.region else self.image_size
+        with VideoReader(path, every=options.interval, size=size) as reader:
+            return stream.watch(reader)
+
+
+def captioner_encode(captioner) -> Encode:
+    """The encoder of a captioner as the function that measuring takes."""
+
+    def encode(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        features = captioner.encode(images)
+        return np.asarray(features.grid), np.asarray(features.pooled)
+
+    return encode
+
+
+def _squashed(image: np.ndarray, size: int) -> np.ndarray:
+    from captioner.media.images import read_image
+
+    return image if image.shape[:2] == (size, size) else read_image(image, size=size)
+
+
+def _read_labels(saved) -> tuple[str, ...]:
+    path = saved.folder / "labels.json"
+    try:
+        labels = json.loads(saved.texts["labels.json"])
+    except ValueError as error:
+        raise ModelLoadError(f"{path}: not valid JSON ({error}); get the file again") from error
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise ModelLoadError(f"{path}: must be a list of names; get the file again")
+    if len(set(labels)) < len(labels):
+        raise ModelLoadError(f"{path}: a name stands there twice; get the file again")
+    return tuple(labels)

@@ -1,0 +1,147 @@
+"""A model scored on a data set: what `captioner evaluate` reports."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captioner.errors import CaptionerError, DatasetError
+
+if TYPE_CHECKING:
+    from captioner.captions.captioner import ImageCaptioner
+    from captioner.clips.classifier import ClipClassifier
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate_captioner(
+    model: ImageCaptioner,
+    data: str | os.PathLike,
+    split: str = "test",
+    *,
+    search: Mapping[str, Any] | None = None,
+    batch_size: int = 16,
+    meteor: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict:
+    """Captions the photos of a split and compares with what people wrote.
+
+    Args:
+        model: The captioner.
+        data: Folder in a layout of `captioner.training.captions.data.read_captions`.
+        split: ``train``, ``dev``, ``test`` or ``all``.
+        search: Search options that differ from the model's own.
+        batch_size: Photos computed together.
+        meteor: See `captioner.evaluation.report.evaluate_captions`.
+        progress: Called with how many photos are done, and of how many.
+
+    Returns:
+        The report of `captioner.evaluation.report.evaluate_captions`, with ``model``, ``split``, ``warnings``, and
+        ``failed``: the photos that could not be read, which count in no score.
+
+    Raises:
+        DatasetError: There is nothing to score.
+    """
+    from captioner.captions.pipeline import caption_many
+    from captioner.evaluation.report import evaluate_captions
+    from captioner.training.captions.data import read_captions
+
+    dataset = read_captions(data)
+    files = dataset.split(split)
+    options = model.search_options(**(search or {}))
+    paths = [dataset.images[file] for file in files]
+    captions, failed = {}, []
+    outcomes = caption_many(model, paths, options, batch_size=batch_size, attention=False)
+    for done, (file, outcome) in enumerate(zip(files, outcomes, strict=True), 1):
+        if isinstance(outcome, CaptionerError):
+            failed.append({"file": file, "error": outcome.to_dict()})
+        else:
+            captions[file] = outcome
+        progress(done, len(files))
+    if not captions:
+        raise DatasetError(f"{data}: none of the {len(files)} photos of the split {split!r} can be read")
+    report = evaluate_captions(dataset.references(captions), captions, meteor=meteor)
+    return {"model": model.name, "split": split, "warnings": list(dataset.warnings), "failed": failed, **report}
+
+
+def evaluate_classifier(
+    model: ClipClassifier,
+    data: str | os.PathLike,
+    split: str = "test",
+    *,
+    progress: Progress = lambda done, total: None,
+) -> dict:
+    """Classifies the clips of a split and compares with their labels; intervals are over groups.
+
+    Args:
+        model: The clip classifier.
+        data: What `captioner.training.clips.data.read_clips` takes.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        progress: Called with how many clips are done, and of how many.
+
+    Returns:
+        The report of `captioner.evaluation.classification.evaluate_clips`, with ``model``, ``split``, ``warnings`` and
+        ``failed``.
+
+    Raises:
+        DatasetError: There is nothing to score.
+    """
+    from captioner.evaluation.classification import evaluate_clips
+    from captioner.training.clips.data import read_clips
+
+    dataset = read_clips(data)
+    clips = dataset.split(split)
+    predictions, failed = {}, []
+    for done, clip in enumerate(clips, 1):
+        try:
+            predictions[clip.name] = model.classify(clip.path)
+        except CaptionerError as error:
+            failed.append({"file": clip.name, "error": error.to_dict()})
+        progress(done, len(clips))
+    if not predictions:
+        raise DatasetError(f"{data}: none of the {len(clips)} clips of the split {split!r} can be read")
+    truth = {clip.name: clip.label for clip in clips if clip.name in predictions}
+    report = evaluate_clips(truth, predictions, groups={clip.name: clip.group for clip in clips})
+    return {"model": model.name, "split": split, "warnings": list(dataset.warnings), "failed": failed, **report}
+
+
+def report_table(report: Mapping) -> str:
+    """A report of this module as a table for people."""
+    if "scores" in report:
+        from captioner.evaluation.report import format_table
+
+        return format_table({report["model"]: report})
+    lines = [f"clips {report['clips']}, without a label {report['unlabelled']}"]
+    for name, key in (("accuracy", "accuracy"), ("macro F1", "macro_f1")):
+        lines.append(f"{name} {{estimate:.1%}} ({{low:.1%}} to {{high:.1%}})".format(**report[key]))
+    width = max(map(len, report["classes"]))
+    for label, scores in report["classes"].items():
+        shares = {key: "-" if scores[key] is None else f"{scores[key]:.0%}" for key in ("precision", "recall")}
+        counts = "  ".join(f"{key} {share:>4}" for key, share in shares.items())
+        lines.append(f"    {label:<{width}}  {scores['clips']:>5} clips  {counts}")
+    return "\n".join(lines)
+
+
+def save_report(report: Mapping, output: str | os.PathLike) -> list[Path]:
+    """Writes a report as JSON and, for captions, the results file of coco-caption beside it.
+
+    Returns:
+        The files.
+
+    Raises:
+        CaptionerError: One cannot be written.
+    """
+    from captioner.atomic import write_atomic
+    from captioner.evaluation.report import coco_results
+
+    output = Path(output)
+    write_atomic(output, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    if "captions" not in report:
+        return [output]
+    results = output.with_name(f"{output.stem}.coco.json")
+    captions = {one["file"]: one["caption"] for one in report["captions"]}
+    write_atomic(results, json.dumps(coco_results(captions), ensure_ascii=False) + "\n")
+    return [output, results]

@@ -1,0 +1,151 @@
+"""Finding the files to work on: paths and folders to a sorted list, whatever the folders hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.errors import CaptionerError
+from captioner.names import printable
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file to work on, or a path that cannot be worked on.
+
+    Attributes:
+        file: Its path as results name it: what the user gave, or that plus the way down from it.
+        relative: Where its results go, relative to the output folder: the same way down, without an extension added.
+        error: Why there is nothing to work on (missing, unreadable folder), or None.
+    """
+
+    file: str
+    relative: str
+    error: CaptionerError | None = None
+
+    @property
+    def absolute(self) -> str:
+        """Absolute path; symbolic links are kept."""
+        return os.path.abspath(self.file)
+
+
+def find_inputs(
+    paths: Sequence[str | os.PathLike], extensions: Collection[str], *, exclude: Iterable[str | os.PathLike] = ()
+) -> list[Input]:
+    """Every file to work on, in the order of the paths; folders are searched to the bottom and sorted as people count.
+
+    A file that is named is taken whatever its extension and name. In folders, files count by extension in any case,
+    hidden files and folders are passed over, links are followed, and a folder that can be reached twice (also by a link
+    to a folder above it) is searched once. What cannot be found or opened is in the list with its error.
+
+    Args:
+        paths: Files and folders.
+        extensions: Extensions in lower case with their dot, for example ``{".jpg"}``.
+        exclude: Folders that are not searched, such as an output folder inside an input folder; naming one of them, or
+            a folder below, as a path overrides this.
+
+    Raises:
+        CaptionerError: ``kind="usage"``: no path was given, or there is nothing under the paths and no error to report.
+    """
+    if not paths:
+        raise CaptionerError("no files given; name files or folders", kind="usage")
+    names = [os.fsdecode(path) for path in paths]
+    seen = {identity for folder in exclude if (identity := _identity(folder))}
+    seen -= {identity for name in names if (identity := _identity(name))}
+    found: list[Input] = []
+    for name in names:
+        try:
+            is_folder = stat.S_ISDIR(os.stat(name).st_mode)
+        except (OSError, ValueError) as error:
+            found.append(Input(name, _output_name(name), _unreachable(name, error)))
+            continue
+        if is_folder:
+            # One folder alone is mirrored directly; several get a folder each.
+            below = "" if len(names) == 1 else _output_name(name)
+            found += sorted(_search(name, below, extensions, seen), key=lambda one: natural_key(one.file))
+        else:
+            found.append(Input(name, _output_name(name)))
+    if not found:
+        raise CaptionerError(
+            f"nothing found in {', '.join(map(printable, names))}: no file there, hidden ones aside, ends in one of "
+            + " ".join(sorted(extensions)),
+            kind="usage",
+        )
+    return found
+
+
+def natural_key(path: str) -> tuple:
+    """Sorting key by which ``clip2`` comes before ``clip10``; case does not count, a folder's files stay together."""
+    return tuple(
+        (tuple(_run_key(run) for run in runs), part)
+        for part in path.split(os.sep)
+        for runs in [re.findall("[0-9]+|[^0-9]+", part.casefold())]
+    )
+
+
+def _run_key(run: str) -> tuple[int, int, str]:
+    """Key of digits by their value, or of other characters; a longer number is the larger one."""
+    if run[0] in "0123456789":
+        value = run.lstrip("0")
+        return (0, len(value), value)
+    return (1, 0, run)
+
+
+def _search(root: str, below: str, extensions: Collection[str], seen: set) -> list[Input]:
+    """Files under a folder. Linked folders come last, so that a folder is found under its own name where it has one."""
+    found: list[Input] = []
+    real, linked = [(root, below)], []
+    while real or linked:
+        folder, relative = real.pop() if real else linked.pop(0)
+        identity = _identity(folder)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: natural_key(entry.name))
+        except OSError as error:
+            found.append(Input(folder, relative or _output_name(folder), _unreachable(folder, error)))
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            place = (os.path.join(folder, entry.name), os.path.join(relative, entry.name))
+            if _is_folder(entry):
+                (linked if entry.is_symlink() else real).append(place)
+            elif os.path.splitext(entry.name)[1].lower() in extensions:
+                found.append(Input(*place))
+    return found
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that points at itself
+        return False
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _output_name(path: str) -> str:
+    return Path(os.path.abspath(path)).name or "root"
+
+
+def _unreachable(path: str, error: OSError | ValueError) -> CaptionerError:
+    name = printable(path)
+    if isinstance(error, PermissionError):
+        return CaptionerError(f"{name}: may not be read; change its permissions", kind="permission")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return CaptionerError(f"{name}: no such file or folder; check the spelling", kind="missing")
+    reason = error.strerror if isinstance(error, OSError) else str(error)  # ValueError: a zero byte in the name
+    return CaptionerError(f"{name}: cannot be read: {reason}", kind="unreadable")

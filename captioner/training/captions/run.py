@@ -1,0 +1,383 @@
+"""Training a captioner in four stages: the decoder on cached grids, encoder and decoder together, then both again
+self-critically.
+
+Each stage starts from the best weights of the one before, keeps its own checkpoint and log, and can be stopped and
+started again at any time. The best weights on the dev photos, by CIDEr-D, become the saved model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import captioner.evaluation.coco_metrics as metrics
+from captioner.captions.decoder import Decoder, DecoderConfig
+from captioner.errors import CaptionerError, DatasetError
+from captioner.evaluation.ptb import tokenize
+from captioner.models.compiling import compiled
+from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
+from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model, weights_hash
+from captioner.models.search import SearchOptions, search
+from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
+from captioner.training import imagenet_weights
+from captioner.training.captions.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
+from captioner.training.captions.card import captioner_card
+from captioner.training.captions.data import CaptionDataset, read_captions
+from captioner.training.captions.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos
+from captioner.training.captions.loop import CaptionTrainingModel, fit_stage, make_optimizer
+from captioner.training.captions.options import STAGES, CaptionTrainingOptions, StageOptions
+from captioner.training.captions.self_critical import Sampler, SelfCriticalBatches
+
+_LOG = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int, int, int, float], None]
+
+SELF_CRITICAL_VIEWS = (
+    PLAIN,
+    FLIPPED,
+    View("cropped", crop=0.12, corner=(0.3, 0.3)),
+    View("flipped-cropped", flip=True, crop=0.12, corner=(0.7, 0.7)),
+    View("centre", crop=0.2),
+    View("flipped-centre", flip=True, crop=0.2),
+)
+"""The reward is soon maximal on photos seen only one way; several views of each keep it honest."""
+
+
+class CaptionTraining:
+    """A training run in a folder.
+
+    Args:
+        data: Photos and captions.
+        output: Where checkpoints, caches, logs and the model go.
+        options: Settings.
+        progress: Called with (what, epoch, epochs, step, steps, loss).
+
+    Raises:
+        DatasetError: A split is missing.
+    """
+
+    def __init__(
+        self,
+        data: CaptionDataset,
+        output: str | Path,
+        options: CaptionTrainingOptions | None = None,
+        progress: Progress | None = None,
+    ):
+        self.data = data
+        self.output = Path(output)
+        self.options = options or CaptionTrainingOptions()
+        self.progress = progress
+        self.train_files = data.split("train")
+        self.dev_files = data.split("dev")
+        self._check_split()
+        self.tokenizer = Tokenizer.from_captions(
+            (text for file in self.train_files for text in data.captions[file]), self.options.min_count
+        )
+        self.table = TokenTable.build(
+            {file: data.captions[file] for file in self.train_files}, self.tokenizer, self.options.max_length
+        )
+        if len(self.tokenizer) == len(SPECIAL):
+            raise DatasetError(
+                f"{data.folder}: no word occurs {self.options.min_count} times in the training captions; "
+                "there are too few of them, or min_count is too high"
+            )
+        keras.utils.set_random_seed(self.options.decoder.seed)
+        with _precision(self.options.precision):
+            self.encoder, self.decoder = self._build()
+        self._encode = compiled(lambda images: self.encoder(images, training=False))
+        self._start = compiled(self.decoder.initial_state)
+        self._step = compiled(self.decoder.step)
+        self._history: list[dict] = []
+        self._references = {f: [tokenize(text) for text in data.captions[f]] for f in self.dev_files}
+        self._cider = metrics.CiderD(self._references)
+
+    def _build(self) -> tuple[keras.Model, Decoder]:
+        options = self.options
+        encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
+        if options.encoder in LITE_VARIANTS:
+            imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
+        config = DecoderConfig(
+            len(self.tokenizer),
+            encoder.output["grid"].shape[-1],
+            cell=options.cell,
+            units=options.units,
+            embedding_units=options.embedding_units,
+            memory_units=options.memory_units,
+            heads=options.heads,
+            memory_dropout=options.memory_dropout,
+            channel_dropout=options.channel_dropout,
+        )
+        return encoder, Decoder(config, name="decoder")
+
+    def run(self, stages: Sequence[str] = STAGES) -> dict:
+        """Runs stages in order, each from the best weights of the one before.
+
+        Args:
+            stages: Some of `captioner.training.captions.options.STAGES`, in that order. What is left out between two
+                of them is skipped; the first starts from the stage that precedes it there, run earlier in this folder.
+
+        Returns:
+            Stage name to the record of `captioner.training.captions.loop.fit_stage`.
+
+        Raises:
+            CaptionerError: There is no such stage, or they are in another order (``kind="usage"``).
+            ModelLoadError: The stage before has not been run in this folder.
+        """
+        unknown = set(stages) - set(STAGES)
+        if unknown:
+            raise CaptionerError(f"unknown stage {min(unknown)!r}; known: {', '.join(STAGES)}", kind="usage")
+        if list(stages) != [stage for stage in STAGES if stage in stages]:
+            order = f"stages go in the order {', '.join(STAGES)}, each once, not {', '.join(stages)}"
+            raise CaptionerError(order, kind="usage")
+        records: dict[str, dict] = {}
+        for stage in stages:
+            earlier = list(records) or STAGES[: STAGES.index(stage)]
+            if earlier:
+                self.load(self.output / earlier[-1])
+            records[stage] = getattr(self, f"_run_{stage}")()
+        return records
+
+    def load(self, folder: str | Path) -> SavedModel:
+        """Puts the weights of a model folder into encoder and decoder.
+
+        Raises:
+            DatasetError: The folder's vocabulary is not that of the data.
+        """
+        saved = read_model(folder)
+        if Tokenizer.from_json(saved.texts["tokenizer.json"]).words != self.tokenizer.words:
+            raise DatasetError(f"{folder}: was trained with another vocabulary than {self.data.folder} gives")
+        load_weights(self.encoder, saved.part("encoder"), str(folder))
+        load_weights(self.decoder, saved.part("decoder"), str(folder))
+        self._history = saved.metadata.get("stages", [])
+        return saved
+
+    def features(self, files: Sequence[str], view: View = PLAIN, outputs: Sequence[str] = ("grid",)) -> Features:
+        """Cached outputs of the encoder as it is now."""
+        return cached_features(
+            self.output / "features",
+            files,
+            [self.data.images[file] for file in files],
+            self._encode,
+            key=weights_hash(named_weights(self.encoder, "encoder")),
+            image_size=self.encoder.image_size,
+            outputs=outputs,
+            view=view,
+            progress=self.progress and partial(self._caching, view),
+        )
+
+    def _caching(self, view: View, done: int, total: int) -> None:
+        self.progress(f"features ({view.name})", 1, 1, done, total, 0.0)
+
+    def evaluate(self, features: Features) -> dict:
+        """Scores of the captions of dev photos: ``cider_d`` x 100, ``bleu_4`` x 100, ``words``, ``distinct``."""
+        captions = self.caption(features)
+        candidates = {file: tokenize(join_words(words)) for file, words in captions.items()}
+        files = list(candidates)
+        bleu = metrics.bleu({file: self._references[file] for file in files}, candidates)
+        return {
+            "cider_d": 100 * float(self._cider.score(files, candidates.values()).mean()),
+            "bleu_4": 100 * float(bleu[0][3]),
+            "words": float(np.mean([len(tokens) for tokens in candidates.values()])),
+            "distinct": len({" ".join(tokens) for tokens in candidates.values()}),
+            "vocabulary": len({token for tokens in candidates.values() for token in tokens}),
+        }
+
+    def caption(self, features: Features, options: SearchOptions | None = None) -> dict[str, list[str]]:
+        """Words of the best caption of every photo."""
+        special = self.tokenizer
+        captions = {}
+        for start in range(0, len(features.files), 100):
+            files = features.files[start : start + 100]
+            grid = features.arrays["grid"][features.rows[start : start + 100]].astype(np.float32)
+            found = search(
+                self._numpy_step,
+                *self._start(grid),
+                options or self.options.search,
+                start=special.start,
+                end=special.end,
+                forbidden=(special.pad, special.start, special.unknown),
+            )
+            captions.update((file, special.decode(best[0].tokens)) for file, best in zip(files, found, strict=True))
+        return captions
+
+    def _run_decoder(self) -> dict:
+        self.encoder.trainable = False
+        train = [self.features(self.train_files, view) for view in (PLAIN, FLIPPED)]
+        self._warn(train[0])
+        batches = CachedBatches(train[0].files, [_lookup(f) for f in train], self.table, **self._batching("decoder"))
+        return self._fit("decoder", None, batches, self.features(self.dev_files))
+
+    def _run_finetune(self) -> dict:
+        return self._fit("finetune", self.encoder, self._photo_batches("finetune"), None)
+
+    def _run_self_critical(self) -> dict:
+        self.encoder.trainable = False
+        train = [self.features(self.train_files, view) for view in SELF_CRITICAL_VIEWS]
+        batches = CachedBatches(
+            train[0].files, [_lookup(f) for f in train], self.table, **self._batching("self_critical")
+        )
+        batches = self._self_critical("self_critical", batches, None)
+        return self._fit("self_critical", None, batches, self.features(self.dev_files))
+
+    def _run_self_critical_finetune(self) -> dict:
+        stage = "self_critical_finetune"
+        batches = self._self_critical(stage, self._photo_batches(stage), self.encoder)
+        return self._fit(stage, self.encoder, batches, None)
+
+    def _photo_batches(self, stage: str) -> PhotoBatches:
+        """Photos for a stage that trains the encoder, whose deep half is set free to learn."""
+        scores = self.features(self.train_files, outputs=("class_scores",))
+        self._warn(scores)
+        lookup, array = _lookup(scores, "class_scores")
+        freeze(self.encoder, self.options.frozen_blocks)
+        return PhotoBatches(
+            scores.files,
+            self.data.images,
+            self.table,
+            image_size=self.encoder.image_size,
+            class_scores={file: array[row] for file, row in lookup.items()},
+            augment=augment_photo,
+            **self._batching(stage),
+        )
+
+    def _self_critical(self, stage: str, batches: CachedBatches, encoder) -> SelfCriticalBatches:
+        options: StageOptions = getattr(self.options, stage)
+        return SelfCriticalBatches(
+            batches,
+            references=self.data.captions,
+            tokenizer=self.tokenizer,
+            sampler=Sampler(self.decoder, self.tokenizer, self.options.samples, self.options.max_length, encoder),
+            mix=self.options.mix,
+            common_weight=options.common_weight,
+        )
+
+    def _fit(self, stage: str, encoder, batches, dev: Features | None) -> dict:
+        options: StageOptions = getattr(self.options, stage)
+        with _precision(self.options.precision):
+            model = CaptionTrainingModel(self.decoder, encoder, options)
+        slow = encoder.trainable_variables if encoder else ()
+        model.compile(make_optimizer(options, len(batches(0)), slow), jit_compile=False)
+        started = time.strftime("%Y-%m-%d")
+
+        def evaluate():
+            return self.evaluate(dev or self._uncached_dev())
+
+        def on_best(record: dict):
+            stages = [*self._history, {"stage": stage, **record}]
+            self.export(self.output / stage, {"date": started, "scores": record["scores"], "stages": stages})
+
+        settings = {
+            "options": self.options.settings(stage),
+            "data": hashlib.sha256(json.dumps(sorted(self.data.captions.items())).encode()).hexdigest(),
+        }
+        done = {entry["stage"] for entry in self._history}
+        if skipped := [earlier for earlier in STAGES[: STAGES.index(stage)] if earlier not in done]:
+            settings["skipped"] = skipped
+        return fit_stage(
+            model, batches, evaluate, name=stage, options=options, folder=self.output, settings=settings,
+            on_best=on_best, progress=self.progress,
+        )  # fmt: skip
+
+    def export(self, folder: Path, metadata: dict) -> None:
+        """Writes the current weights as a model folder."""
+        config = {"encoder": self.encoder.config.to_dict(), "decoder": self.decoder.config.to_dict()}
+        metadata = {
+            **metadata,
+            "data": self.data.folder.name,
+            "train_photos": len(self.train_files),
+            "options": asdict(self.options),
+            "versions": {"python": platform.python_version(), "keras": keras.__version__},
+        }
+        save_model(
+            folder,
+            kind="captioner",
+            config=config,
+            weights={**named_weights(self.encoder, "encoder"), **named_weights(self.decoder, "decoder")},
+            texts={"tokenizer.json": self.tokenizer.to_json()},
+            metadata=metadata,
+            card=captioner_card(folder.name, config, metadata),
+        )
+
+    def _numpy_step(self, tokens, state, memory):
+        logits, state, attention = self._step(tokens, state, memory)
+        return np.asarray(logits), [np.asarray(part) for part in state], np.asarray(attention)
+
+    def _uncached_dev(self) -> Features:
+        """Dev grids of an encoder that changes every epoch: computed anew and not kept."""
+        return encode_photos(
+            self.dev_files, [self.data.images[file] for file in self.dev_files], self._encode, self.encoder.image_size
+        )
+
+    def _batching(self, stage: str) -> dict:
+        options: StageOptions = getattr(self.options, stage)
+        return {
+            "batch_size": options.batch_size,
+            "captions": options.captions,
+            "label_smoothing": options.label_smoothing,
+            "seed": options.seed,
+        }
+
+    def _check_split(self) -> None:
+        both = set(self.train_files) & set(self.dev_files)
+        if both:
+            raise DatasetError(f"{self.data.folder}: {len(both)} photos are in train and dev, for example {min(both)}")
+
+    def _warn(self, features: Features) -> None:
+        if features.failures:
+            example = next(iter(features.failures.values()))
+            _LOG.warning("%d photos cannot be read and are left out, for example: %s", len(features.failures), example)
+
+
+@contextmanager
+def _precision(name: str):
+    """Layers made within this context compute in ``bf16`` or ``f32``; their weights are float32 either way."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bf16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _lookup(features: Features, output: str = "grid") -> tuple[dict[str, int], np.ndarray]:
+    return dict(zip(features.files, features.rows.tolist(), strict=True)), features.arrays[output]
+
+
+def train_captions(
+    data: str | Path,
+    output: str | Path,
+    options: CaptionTrainingOptions | None = None,
+    *,
+    stages: Sequence[str] = STAGES,
+    progress: Progress | None = None,
+) -> dict:
+    """Trains a captioner on a folder of photos and captions; see `CaptionTraining`.
+
+    What the data set lacks, and photos that cannot be read, are left out and named in warnings of this module's logger,
+    which Python prints to stderr unless told otherwise.
+
+    Args:
+        data: Folder in one of the layouts of `captioner.training.captions.data.read_captions`.
+        output: Folder for everything; a second call goes on where the first was stopped.
+        options: Settings; by default those of the shipped model.
+        stages: Which stages to run.
+        progress: Called with (what, epoch, epochs, step, steps, loss).
+
+    Returns:
+        Stage name to its record.
+    """
+    dataset = read_captions(data)
+    for warning in dataset.warnings:
+        _LOG.warning("%s", warning)
+    return CaptionTraining(dataset, output, options, progress).run(stages)

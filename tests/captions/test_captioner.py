@@ -1,0 +1,286 @@
+"""Images to captions through the public API: a tiny model with random weights, and the shipped one if it is there."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import captioner
+from captioner.captions.captioner import ImageCaptioner
+from captioner.errors import CaptionerError, ImageReadError, ModelLoadError
+from captioner.media.images import read_image
+from captioner.models.runtime import Features
+from captioner.models.saving import SHIPPED, read_model, save_model
+from captioner.models.tokenizer import join_words
+
+
+@pytest.fixture(scope="module")
+def model(tiny_captioner):
+    return captioner.load(tiny_captioner, precision="f32")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Five photos of noise in different colours."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(5):
+        tint = rng.integers(0, 256, 3)
+        noise = rng.integers(0, 256, (70, 90, 3))
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(((noise + 2 * tint) // 3).astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def same(one, other):
+    assert one.text == other.text and one.finished == other.finished
+    assert one.score == pytest.approx(other.score, abs=1e-4)
+    assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
+
+
+def test_one_in_one_out_and_a_list_for_a_list(model, photos):
+    one = model.caption(photos[0])
+    assert isinstance(one, captioner.Caption)
+    many = model.caption(photos)
+    assert isinstance(many, list) and len(many) == 5
+    same(one, many[0])
+    (single,) = model.caption([photos[0]])
+    same(one, single)
+    same(one, model.caption((photos[0],))[0])
+    assert model.caption([]) == []
+
+
+def test_the_order_is_kept(model, photos):
+    forwards, backwards = model.caption(photos), model.caption(photos[::-1])
+    assert len({caption.text for caption in forwards}) > 1
+    for one, other in zip(forwards, backwards[::-1], strict=True):
+        same(one, other)
+    repeated = model.caption([photos[3], photos[1], photos[3]])
+    same(repeated[0], repeated[2])
+    same(repeated[1], forwards[1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 16])
+def test_results_do_not_depend_on_the_batch(model, photos, batch_size):
+    for one, other in zip(model.caption(photos), model.caption(photos, batch_size=batch_size), strict=True):
+        same(one, other)
+
+
+def test_everything_that_is_an_image(model, photos):
+    expected = model.caption(photos[0])
+    picture = Image.open(photos[0])
+    for image in (
+        str(photos[0]),
+        photos[0].read_bytes(),
+        io.BytesIO(photos[0].read_bytes()),
+        picture,
+        np.asarray(picture),
+        np.asarray(picture).astype(np.float32) / 255,
+    ):
+        same(model.caption(image), expected)
+
+
+def test_what_a_caption_says(model, photos):
+    for caption in model.caption(photos, max_length=8):
+        words = [word.text for word in caption.words]
+        assert 1 <= len(words) <= 8 and set(words) <= set(model.tokenizer.words[4:])
+        assert caption.text == join_words(words) == caption.text.lower()
+        assert str(caption) == caption.text[0].upper() + caption.text[1:] + "."
+        assert all(
+            word.logprob <= 0 and word.probability == pytest.approx(math.exp(word.logprob)) for word in caption.words
+        )
+        assert 0 < caption.confidence <= 1 and caption.score < 0 and caption.model == "tiny"
+        record = json.loads(json.dumps(caption.to_dict()))
+        assert record["caption"] == caption.text and [word["word"] for word in record["words"]] == words
+
+
+def test_attention_maps(model, photos):
+    caption = model.caption(photos[0])
+    side = math.ceil(model.image_size / 32)
+    for word in caption.words:
+        assert word.attention.shape == (side, side) and word.attention.min() >= 0
+        assert word.attention.sum() == pytest.approx(1, abs=1e-5)
+    assert all(word.attention is None for word in model.caption(photos[0], attention=False).words)
+
+
+def test_alternatives(model, photos):
+    caption = model.caption(photos[0], n_best=3, beam_size=5)
+    texts = [caption.text, *(other.text for other in caption.alternatives)]
+    assert len(texts) == 3 == len(set(texts))
+    if all(other.finished for other in (caption, *caption.alternatives)):
+        assert caption.score >= caption.alternatives[0].score >= caption.alternatives[1].score
+    same(model.caption(photos[0], n_best=2, beam_size=5), caption)
+    assert model.caption(photos[0]).alternatives == ()
+
+
+def test_prefix_and_must_include(model, photos):
+    for caption in model.caption(photos, prefix="A black dog"):
+        assert caption.text.startswith("a black dog")
+    for caption in model.caption(photos[:2], must_include=["beach", "red ball"], beam_size=4):
+        assert "beach" in caption.text.split() and "red ball" in caption.text
+    same(model.caption(photos[0], must_include="beach"), model.caption(photos[0], must_include=["beach"]))
+
+
+def test_sampling_depends_on_the_seed_alone(model, photos):
+    options = {"strategy": "sample", "max_length": 10}
+    first = model.caption(photos, seed=1, **options)
+    for one, other in zip(first, model.caption(photos, seed=1, batch_size=2, **options), strict=True):
+        same(one, other)
+    others = {model.caption(photos[0], seed=seed, **options).text for seed in range(6)}
+    assert len(others) > 1
+    chosen = model.caption(photos[:3], seeds=[5, 1, 5], **options)
+    same(chosen[1], first[1])
+    same(chosen[0], model.caption(photos[0], seed=5, **options))
+    with pytest.raises(CaptionerError, match="2 seeds for 3 images") as error:
+        model.caption(photos[:3], seeds=[1, 2], **options)
+    assert error.value.kind == "usage"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_width": 5}, "unknown option 'beam_width'; known: strategy, beam_size"),
+        ({"beam_size": 0}, "beam_size must be"),
+        ({"strategy": "magic"}, "unknown strategy 'magic'"),
+        ({"prefix": "a zebra"}, "prefix: the model does not know the word 'zebra'"),
+        ({"must_include": ["zebra"]}, "must_include: the model does not know the word 'zebra'"),
+        ({"must_include": ["dog"], "strategy": "greedy"}, "must_include needs beam search"),
+        ({"must_include": [""]}, "empty"),
+        ({"prefix": "a dog runs on sand", "max_length": 3}, "max_length"),
+    ],
+)
+def test_options_that_make_no_sense(model, photos, options, message):
+    with pytest.raises(CaptionerError, match=message) as error:
+        model.caption(photos[0], **options)
+    assert error.value.kind == "usage"
+
+
+def test_an_image_that_cannot_be_read_is_named(model, photos, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no photo")
+    with pytest.raises(ImageReadError, match=r"broken\.png"):
+        model.caption([photos[0], tmp_path / "broken.png"])
+    with pytest.raises(ImageReadError, match=r"nowhere\.png"):
+        model.caption(str(tmp_path / "nowhere.png"))
+
+
+def test_different_images_have_different_embeddings(model, photos):
+    images = np.stack([read_image(path, size=model.image_size) for path in photos])
+    features = model.encode(images)
+    assert features.grid.shape == (5, 9, 1280) and features.pooled.shape == (5, 1280)
+    distances = [np.linalg.norm(features.pooled[i] - features.pooled[j]) for i in range(5) for j in range(i)]
+    assert min(distances) > 1e-3
+    again = model.caption_features(features)
+    for one, other in zip(again, model.caption(photos), strict=True):
+        same(one, other)
+    assert model.caption_features(features[:0]) == []
+
+
+class SpeechlessRuntime:
+    """A model that ends every caption at once."""
+
+    image_size, positions, vocabulary_size, encode_batch = 64, 4, 6, 1
+
+    def initial_state(self, features):
+        return (np.zeros((len(features), 2), np.float32),), (np.zeros((len(features), 1), np.float32),)
+
+    def step(self, tokens, state, memory):
+        logits = np.full((len(tokens), 6), -9, np.float32)
+        logits[:, 2] = 9
+        return logits, state, np.full((len(tokens), 4), 0.25, np.float32)
+
+
+def tiny_folder(folder, **changes):
+    arguments = {
+        "kind": "captioner",
+        "config": {"encoder": {"name": "lite0", "image_size": 64}, "decoder": {"vocabulary_size": 6}},
+        "weights": {"encoder/a/b": np.zeros(1), "decoder/a/b": np.zeros(1)},
+        "texts": {"tokenizer.json": '{"format": 1, "words": ["a", "dog"]}'},
+        "metadata": {},
+        "card": "",
+    }
+    return save_model(folder, **{**arguments, **changes})
+
+
+def test_a_caption_without_a_word(tmp_path):
+    saved = read_model(tiny_folder(tmp_path / "mute"))
+    model = ImageCaptioner(saved, SpeechlessRuntime())
+    features = Features(*(np.zeros((1, n), np.float32) for n in (4, 2, 1000)))
+    (caption,) = model.caption_features(features, model.search_options(min_length=0))
+    assert (caption.text, caption.words, caption.confidence, str(caption)) == ("", (), 0.0, "")
+    (caption,) = model.caption_features(features, model.search_options(min_length=2))
+    assert len(caption.words) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"texts": {"tokenizer.json": '{"format": 1, "words": ["a"]}'}},
+            r"tokenizer\.json: holds 5 tokens, the decoder wants 6",
+        ),
+        ({"texts": {"tokenizer.json": "{}"}}, r"tokenizer\.json: not a vocabulary"),
+        (
+            {"config": {"decoder": {"vocabulary_size": 6}, "search": {"beam_width": 3}}},
+            r"config\.json: settings that this version does not know .*beam_width",
+        ),
+        (
+            {"config": {"decoder": {"vocabulary_size": 6}, "search": {"beam_size": 0}}},
+            r"config\.json: settings that this version does not know .*beam_size",
+        ),
+    ],
+)
+def test_files_that_do_not_belong_together(tmp_path, changes, message):
+    saved = read_model(tiny_folder(tmp_path / "odd", **changes))
+    with pytest.raises(ModelLoadError, match=message) as error:
+        ImageCaptioner(saved, SpeechlessRuntime())
+    assert "odd" in str(error.value)
+
+
+def test_loading(tiny_captioner, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny_captioner.parent)
+    assert captioner.load(Path("tiny")).name == captioner.load("tiny").name == "tiny"
+    with pytest.raises(ModelLoadError, match="no model called 'nothing'"):
+        captioner.load("nothing")
+    folder = tiny_folder(tmp_path / "other", kind="forecaster", texts={})
+    with pytest.raises(ModelLoadError, match="other: is a forecaster, neither a captioner nor a clip classifier"):
+        captioner.load(folder)
+    folder = tiny_folder(tmp_path / "half", config={"decoder": {"vocabulary_size": 6}})
+    with pytest.raises(ModelLoadError, match=r"half.config\.json: lacks 'encoder'"):
+        captioner.load(folder)
+    copy = shutil.copytree(tiny_captioner, tmp_path / "copy")
+    (copy / "weights.npz").write_bytes(b"")
+    with pytest.raises(ModelLoadError, match=r"copy.weights\.npz: not the file"):
+        captioner.load(copy)
+    for options in ({"runtime": "magic"}, {"precision": "f8"}, {"threads": 0}):
+        with pytest.raises(CaptionerError) as error:
+            captioner.load(tiny_captioner, **options)
+        assert error.value.kind == "usage"
+
+
+# ---------------------------------------------------------------- the shipped model
+
+PEOPLE = {"man", "woman", "girl", "boy", "person", "people", "child", "lady", "men", "women"}
+
+
+@pytest.mark.skipif(not (SHIPPED / "flickr8k" / "weights.npz").is_file(), reason="the model is not there yet")
+def test_the_shipped_model_on_real_photos():
+    data = pytest.importorskip("skimage.data")
+    assert "flickr8k" in captioner.list_models()
+    model = captioner.load()
+    assert model.name == "flickr8k"
+    astronaut, cat, cup = model.caption([data.astronaut(), data.chelsea(), data.coffee()])
+    assert PEOPLE & set(astronaut.text.split())
+    assert len({astronaut.text, cat.text, cup.text}) == 3
+    for caption in (astronaut, cat, cup):
+        assert caption.finished and 3 <= len(caption.words) <= 20
+        assert 0 < caption.confidence < 1
+    with_cat = model.caption(data.chelsea(), must_include=["cat"])
+    assert "cat" in with_cat.text.split()
