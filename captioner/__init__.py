@@ -17,7 +17,7 @@ import sqlite3  # noqa: F401 (before TensorFlow, whose own copy takes its place 
 from captioner.errors import CaptionerError, DatasetError, ImageReadError, ModelLoadError, VideoReadError
 from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Loaded when first used, so that ``import captioner`` and ``captioner --help`` take no time.
 _LAZY = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CaptionerError(Exception):
     """Base class: catching it catches every error that bad input can cause.
@@ -41,3 +44,20 @@ class ModelLoadError(CaptionerError):
 
 class DatasetError(CaptionerError):
     """A training or evaluation data set is missing, inconsistent or too small."""
+
+
+@contextmanager
+def needs_extra(need: str, extra: str) -> Iterator[None]:
+    """Around imports of what an extra installs: names the extra where they fail.
+
+    Args:
+        need: What needs what, for example ``"training needs Keras and TensorFlow"``.
+        extra: Name of the extra.
+
+    Raises:
+        CaptionerError: A library is not installed; ``kind`` is ``missing``.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise CaptionerError(f'{need}; install it: pip install "captioner[{extra}]"', kind="missing") from error

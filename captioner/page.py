@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Any
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, needs_extra
 from captioner.names import printable
 
 MAX_UPLOAD = 200 * 2**20
@@ -158,10 +158,6 @@ def serve(host: str, port: int, model: str | None = None, classifier: str | None
 
 def _gradio() -> Any:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    try:
+    with needs_extra("the page needs Gradio", "app"):
         import gradio
-    except ImportError as error:
-        raise CaptionerError(
-            "the page needs Gradio; install it: pip install 'captioner[app]'", kind="missing"
-        ) from error
     return gradio

@@ -2,11 +2,14 @@
 
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
 import numpy as np
 import pytest
+from media_makers import smooth_picture, write_video
+from PIL import Image
 
 import captioner
 
@@ -36,3 +39,43 @@ def test_the_installed_package_is_found_in_the_folder_that_holds_the_clone(clone
     command = "import captioner; print(captioner.__version__, captioner.list_models())"
     found = subprocess.run([python, "-c", command], cwd=folder, capture_output=True, text=True, check=True)
     assert found.stdout == f"{captioner.__version__} {captioner.list_models()}\n"
+
+
+# What the extras install is hidden, as if it were not there.
+LIGHT = "import sys; sys.modules.update(dict.fromkeys(['keras', 'tensorflow', 'matplotlib', 'nltk'])); "
+
+
+def light(*arguments):
+    """Runs a command of a light installation: (exit status, standard output, standard error)."""
+    code = LIGHT + "from captioner.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["train", "captions", "--data", "data", "--output", "new"], "train"),
+        (["train", "clips", "--data", "data", "--output", "new"], "train"),
+        (["train", "forecaster", "--data", "data", "--output", "new"], "train"),
+        (["image", "photo.png", "--runtime", "keras"], "train"),
+        (["image", "photo.png", "--attention-dir", "looks"], "plots"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else value,
+)
+def test_what_is_not_installed_is_named_with_its_extra(arguments, extra, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48), "teal").save("photo.png")
+    status, out, err = light(*arguments)
+    assert status == 2 and out == ""
+    assert err.rstrip().endswith(f'pip install "captioner[{extra}]"') and err.count("\n") == 1
+
+
+def test_captions_videos_and_labels_need_nothing_of_the_extras(tmp_path):
+    Image.fromarray(smooth_picture(64, 48)).save(tmp_path / "photo.png")
+    write_video(tmp_path / "clip.avi", [smooth_picture(64, 48)] * 50)
+    for command in (["image", tmp_path / "photo.png"], ["classify", tmp_path / "clip.avi"]):
+        status, out, err = light(*command)
+        assert status == 0 and out, err
+    status, _, err = light("video", tmp_path / "clip.avi", "--output", tmp_path / "out", "--formats", "jsonl,html")
+    assert status == 0 and (tmp_path / "out" / "results.jsonl").read_text().count("\n") == 1, err

@@ -6,13 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from captioner.atomic import write_atomic
 from captioner.cli.progress import BatchBars, ProgressBars
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, needs_extra
 from captioner.names import printable
 from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
 from captioner.results import UNFAMILIAR
@@ -232,7 +233,7 @@ def demo_photos() -> list[str]:
 
     spec = find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise CaptionerError("the demo needs scikit-image; install it: pip install 'captioner[demo]'", kind="missing")
+        raise CaptionerError('the demo needs scikit-image; install it: pip install "captioner[demo]"', kind="missing")
     return [os.path.join(spec.submodule_search_locations[0], "data", name) for name in DEMO_PHOTOS]
 
 
@@ -286,7 +287,8 @@ def train_captions(
             changes["epochs"] = epochs[stage]
         chosen = replace(chosen, **{stage: replace(getattr(chosen, stage), **changes)})
     names = _formats(stages, STAGES)
-    from captioner.training.captions.run import train_captions  # Keras only after the options are known to make sense
+    with _training():  # Keras only after the options are known to make sense
+        from captioner.training.captions.run import train_captions
 
     with ProgressBars() as bars:
         records = train_captions(data, output, chosen, stages=names, progress=_training_bars(bars))
@@ -298,7 +300,8 @@ def train_clips(
     data: Path, output: Path, model: str | None, options: Mapping[str, Any], *, val_share: float, compare: bool
 ) -> int:
     """Trains a clip classifier and prints its scores."""
-    from captioner.training.clips.run import ClipOptions, train_clips
+    with _training():
+        from captioner.training.clips.run import ClipOptions, train_clips
 
     with ProgressBars() as bars:
         training = train_clips(
@@ -320,7 +323,9 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
     import numpy as np
 
     from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader, prefetch
-    from captioner.training.forecaster import ForecasterTraining, fit_forecaster
+
+    with _training():
+        from captioner.training.forecaster import ForecasterTraining, fit_forecaster
 
     training = ForecasterTraining(**options)  # what makes no sense shows before the videos are watched
     if not 0 < interval < float("inf"):
@@ -346,6 +351,10 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
         )  # fmt: skip
     print(f"written: {printable(str(output))}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _training() -> AbstractContextManager[None]:
+    return needs_extra("training needs Keras and TensorFlow", "train")
 
 
 def _training_bars(bars: ProgressBars) -> Callable[[str, int, int, int, int, float], None]:

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, needs_extra
 
 
 def meteor_nltk(
@@ -29,13 +29,9 @@ def meteor_nltk(
     Raises:
         CaptionerError: NLTK or WordNet is not installed; ``kind`` is ``missing``.
     """
-    try:
+    with needs_extra("METEOR-NLTK needs NLTK", "metrics"):
         from nltk.corpus import wordnet
         from nltk.translate.meteor_score import meteor_score
-    except ImportError as error:
-        raise CaptionerError(
-            'METEOR-NLTK needs NLTK; install it with: pip install "captioner[metrics]"', kind="missing"
-        ) from error
     try:
         wordnet.ensure_loaded()
     except LookupError as error:
@@ -70,12 +66,8 @@ def meteor_1_5(
         raise CaptionerError(
             "METEOR 1.5 needs Java, and there is no java command; install a Java runtime", kind="missing"
         )
-    try:
+    with needs_extra("METEOR 1.5 needs pycocoevalcap", "test"):
         from pycocoevalcap.meteor.meteor import Meteor
-    except ImportError as error:
-        raise CaptionerError(
-            'METEOR 1.5 needs pycocoevalcap; install it with: pip install "captioner[test]"', kind="missing"
-        ) from error
     scorer = Meteor()
     try:
         score, scores = scorer.compute_score(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from captioner.errors import CaptionerError, ModelLoadError
+from captioner.errors import CaptionerError, ModelLoadError, needs_extra
 from captioner.models.openvino_graphs import Ranges, encoder_graph, knows_encoder, start_graph, step_graph
 
 if TYPE_CHECKING:
@@ -266,6 +266,8 @@ class KerasRuntime:
         where="the model",
     ):  # fmt: skip
         """Builds the models; arguments as in `make_runtime`."""
+        with needs_extra("the keras runtime needs Keras and TensorFlow", "train"):
+            import keras  # noqa: F401
         if threads is not None:
             _limit_keras_threads(threads)
         from captioner.captions.decoder import Decoder, DecoderConfig

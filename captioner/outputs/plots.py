@@ -14,16 +14,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from captioner.atomic import write_atomic
+from captioner.errors import needs_extra
 from captioner.names import printable
 from captioner.outputs.records import Record
 from captioner.outputs.writers import clock
 from captioner.results import Caption, VideoAnalysis
+
+with needs_extra("figures need matplotlib", "plots"):
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B5A800", "#000000")
 _GREY = "#8a8a8a"

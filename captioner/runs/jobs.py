@@ -87,11 +87,13 @@ class CaptionImages:
         """Finds senseless settings before anything is loaded.
 
         Raises:
-            CaptionerError: A setting makes no sense (``kind="usage"``).
+            CaptionerError: A setting makes no sense (``kind="usage"``), or what draws attention is not installed.
         """
         from captioner.models.search import SearchOptions
 
         SearchOptions(**self.search)
+        if self.attention_dir is not None:
+            import captioner.outputs.plots  # noqa: F401 (needs an extra)
         if self.batch_size < 1:
             raise CaptionerError(f"batch_size must be 1 or more, not {self.batch_size}", kind="usage")
 

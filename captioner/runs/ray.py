@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, needs_extra
 from captioner.names import printable
 from captioner.runs.workers import START_LIMIT, Task
 
@@ -58,11 +58,8 @@ def process_with_ray(
     Raises:
         CaptionerError: Ray is not installed, or the task cannot start.
     """
-    try:
+    with needs_extra("--engine ray needs Ray", "ray"):
         import ray
-    except ImportError as error:
-        message = "this needs Ray; install it: pip install 'captioner[ray]', or use --engine local"
-        raise CaptionerError(message, kind="missing") from error
     waiting = _portions(paths, task.ahead)
     if not waiting:
         return
