@@ -1,4 +1,15 @@
 """What the package costs, measured beside what people would use instead: ``python -m benchmarks``."""
 
-SECTIONS = ("captioning", "agreement", "peers", "latency", "videos", "novelty", "growth", "workers", "training")
+SECTIONS = (
+    "captioning",
+    "agreement",
+    "pictures",
+    "peers",
+    "latency",
+    "videos",
+    "novelty",
+    "growth",
+    "workers",
+    "training",
+)
 """The modules that measure something, in the order of the report."""
