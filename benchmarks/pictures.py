@@ -1,6 +1,6 @@
 """Whether captions say what charts, pages, screens, textures and drawings are, instead of a scene that is not there.
 
-The pictures come from other generators than those of `captioner.training.pictures`: Matplotlib's charts and glyphs,
+The pictures come from other generators than those of `captioner.training.captions.pictures`: Matplotlib's charts and glyphs,
 OpenCV's lettering and codes, pygments' code, the textures and pages of scikit-image, Pillow's effects.
 """
 
@@ -19,8 +19,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 import captioner
 from benchmarks.measuring import Setup, Table
+from captioner.captions.pipeline import caption_many
 from captioner.evaluation.ptb import tokenize
-from captioner.pipeline import caption_many
 
 Named = tuple[str, str, Image.Image]  # name, words of which a right caption holds one, picture
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from captioner.training.captions.data import read_captions
-from captioner.training.pictures import KINDS, make_pictures, surfaces
-from captioner.training.pictures.canvas import COLOURS
+from captioner.training.captions.pictures import KINDS, make_pictures, surfaces
+from captioner.training.captions.pictures.canvas import COLOURS
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
