@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from captioner.errors import ImageReadError, VideoReadError
+from captioner.files import irregular
 
 _ERRORS = {"image": ImageReadError, "video": VideoReadError}
 
@@ -32,10 +32,8 @@ def explained_access(path: str | os.PathLike, name: str, medium: str) -> Iterato
     wanted = f"{'an' if medium[0] in 'aeiou' else 'a'} {medium} file"
     try:
         status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise error_type(f"{name}: is a folder, not {wanted}", kind="not_a_file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
-            raise error_type(f"{name}: is a device or a pipe, not {wanted}", kind="not_a_file")
+        if other := irregular(status):
+            raise error_type(f"{name}: is {other}, not {wanted}", kind="not_a_file")
         yield status
     except PermissionError as error:
         raise error_type(f"{name}: no permission to read it", kind="permission") from error

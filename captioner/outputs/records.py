@@ -7,17 +7,33 @@ written (CSV, subtitles, HTML pages, the search index) is made from records, so 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from msgspec import Meta
 
 from captioner.errors import CaptionerError
+from captioner.files import open_regular, read_regular
 from captioner.names import printable
+from captioner.schema import fit, parse
 
 Record = Mapping[str, Any]
+
+MAX_RECORD_BYTES = 2**28
+"""Limit on the file of one result; a video of some hours has as many thousand pictures."""
+MAX_LINE_BYTES = 2**25
+"""Limit on a line of ``results.jsonl``, which has no pictures."""
+MAX_LINES_BYTES = 2**36
+"""Limit on all of ``results.jsonl``."""
+
+_Value = Annotated[float, Meta(ge=-1e15, le=1e15)] | None  # None where it was no number
+_Time = Annotated[float, Meta(ge=0, le=1e9)]
 
 # Characters that are legal inside a JSON string but end a line for `str.splitlines` and some readers, and the
 # surrogates by which Python keeps file names that are no UTF-8.
@@ -96,6 +112,131 @@ def json_line(record: Record, *, ascii_only: bool = False) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+@dataclass(frozen=True)
+class _Error:
+    message: str
+    type: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class _Word:
+    word: str
+    logprob: _Value
+
+
+@dataclass(frozen=True)
+class _Alternative:
+    caption: str
+    score: _Value
+    confidence: _Value
+
+
+@dataclass(frozen=True)
+class _Label:
+    label: str
+    probability: _Value
+
+
+@dataclass(frozen=True)
+class _Segment:
+    start: _Time
+    end: _Time
+    caption: str
+    confidence: _Value = None
+    labels: tuple[_Label, ...] = ()
+    thumbnail: str | None = None
+
+
+@dataclass(frozen=True)
+class _Window:
+    start: _Time
+    end: _Time
+    label: str | None
+    probability: _Value
+
+
+@dataclass(frozen=True)
+class _NoveltyPoint:
+    time: _Time
+    value: _Value
+    unusual: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AnyRecord:
+    """What a record may hold: of what programs look at, the types; a field that none looks at may be anything."""
+
+    file: str
+    error: _Error | None = None
+    caption: str | None = None
+    score: _Value = None
+    confidence: _Value = None
+    familiarity: _Value = None
+    finished: bool | None = None
+    words: tuple[_Word, ...] = ()
+    alternatives: tuple[_Alternative, ...] = ()
+    model: str | None = None
+    thumbnail: str | None = None
+    duration: _Time = 0.0
+    segments: tuple[_Segment, ...] = ()
+    label: str | None = None
+    probability: _Value = None
+    probabilities: dict[str, _Value] | None = None
+    truncated: bool = False
+    windows: tuple[_Window, ...] = ()
+    novelty: tuple[_NoveltyPoint, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failure(_AnyRecord):
+    error: _Error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Photo(_AnyRecord):
+    caption: str
+    score: _Value
+    confidence: _Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Video(_AnyRecord):
+    duration: _Time
+    segments: tuple[_Segment, ...]
+    label: str | None
+    truncated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clip(_AnyRecord):
+    label: str | None
+    probability: _Value
+    probabilities: dict[str, _Value]
+
+
+_TELLING = {"error": _Failure, "segments": _Video, "probabilities": _Clip, "caption": _Photo}
+"""Field to the kind of record that has it, the most telling first."""
+
+
+def read_record(path: str | os.PathLike) -> dict | None:
+    """One record that a run stored in a file of its own, or None where the file holds no whole record.
+
+    A file that was cut, emptied or edited, a link, or something that is no regular file gives None, so that a run makes
+    the record again.
+
+    Args:
+        path: The file: one JSON object, with what a run notes about it under ``run``.
+    """
+    try:
+        record = parse(read_regular(path, MAX_RECORD_BYTES, follow_links=False), "", error=CaptionerError)
+        kind = next((kind for field, kind in _TELLING.items() if field in record), _AnyRecord)
+        fit(record, kind, "", more=True)
+    except (OSError, TypeError, CaptionerError):
+        return None
+    return record if set(record) - {"file", "run", "thumbnail"} else None
+
+
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict]:
     """The records of a JSON Lines file, one at a time.
 
@@ -108,29 +249,35 @@ def read_json_lines(path: str | os.PathLike) -> Iterator[dict]:
         CaptionerError: The file is missing (``kind`` ``missing``), cannot be read, or a line is no record (``read``).
     """
     name = printable(os.fspath(path))
+    remedy = "remove the line, or make the file again"
+    with _explained(path), open_regular(path, MAX_LINES_BYTES) as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number += 1
+            where = f"{name}, line {number}"
+            if not line.strip():
+                continue
+            if len(line) == MAX_LINE_BYTES:
+                raise CaptionerError(f"{where}: longer than {MAX_LINE_BYTES:,} bytes; {remedy}", kind="read")
+            try:
+                record = parse(line, where, error=CaptionerError, remedy=remedy)
+            except CaptionerError:
+                if not line.endswith(b"\n"):
+                    return
+                raise
+            fit(record, _AnyRecord, where, more=True, error=CaptionerError, remedy=remedy)
+            yield record
+
+
+@contextlib.contextmanager
+def _explained(path: str | os.PathLike) -> Iterator[None]:
+    name = printable(os.fspath(path))
     try:
-        with open(path, encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                    if not isinstance(record, dict) or "file" not in record:
-                        raise ValueError('no object with "file"')
-                except ValueError as error:
-                    if not line.endswith("\n"):
-                        return
-                    raise CaptionerError(
-                        f"{name}, line {number}: not a record ({error}); remove the line, or make the file again",
-                        kind="read",
-                    ) from error
-                yield record
+        yield
     except FileNotFoundError as error:
         raise CaptionerError(f"{name}: no such file; give the output folder of a run", kind="missing") from error
-    except UnicodeDecodeError as error:
-        raise CaptionerError(f"{name}: not UTF-8 text; make the file again", kind="read") from error
     except OSError as error:
-        raise CaptionerError(f"{name}: cannot be read: {error.strerror}; check its permissions", kind="read") from error
+        raise CaptionerError(f"{name}: cannot be read: {error.strerror}; check what it is", kind="read") from error
 
 
 def _finite(value: Any) -> Any:
