@@ -163,7 +163,7 @@ class _NoveltyPoint:
     unusual: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _AnyRecord:
     """What a record may hold: of what programs look at, the types; a field that none looks at may be anything."""
 
@@ -188,35 +188,13 @@ class _AnyRecord:
     novelty: tuple[_NoveltyPoint, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Failure(_AnyRecord):
-    error: _Error
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Photo(_AnyRecord):
-    caption: str
-    score: _Value
-    confidence: _Value
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Video(_AnyRecord):
-    duration: _Time
-    segments: tuple[_Segment, ...]
-    label: str | None
-    truncated: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Clip(_AnyRecord):
-    label: str | None
-    probability: _Value
-    probabilities: dict[str, _Value]
-
-
-_TELLING = {"error": _Failure, "segments": _Video, "probabilities": _Clip, "caption": _Photo}
-"""Field to the kind of record that has it, the most telling first."""
+_TELLING = {
+    "error": (),
+    "segments": ("duration", "label", "truncated"),
+    "probabilities": ("label", "probability"),
+    "caption": ("score", "confidence"),
+}
+"""Field that tells what a record is about, the most telling first, to the others that such a record has."""
 
 
 def read_record(path: str | os.PathLike) -> dict | None:
@@ -230,11 +208,14 @@ def read_record(path: str | os.PathLike) -> dict | None:
     """
     try:
         record = parse(read_regular(path, MAX_RECORD_BYTES, follow_links=False), "", error=CaptionerError)
-        kind = next((kind for field, kind in _TELLING.items() if field in record), _AnyRecord)
-        fit(record, kind, "", more=True)
-    except (OSError, TypeError, CaptionerError):
+        fit(record, _AnyRecord, "", more=True)
+    except (OSError, CaptionerError):
         return None
-    return record if set(record) - {"file", "run", "thumbnail"} else None
+    telling = next((name for name in _TELLING if name in record), None)
+    if telling is None:
+        return record if set(record) - {"file", "run", "thumbnail"} else None
+    is_whole = record[telling] is not None and set(_TELLING[telling]) <= set(record)
+    return record if is_whole else None
 
 
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict]:

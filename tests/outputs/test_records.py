@@ -105,9 +105,7 @@ def test_what_is_no_file_is_none(tmp_path, monkeypatch):
     assert read_record(path) is None
 
 
-@pytest.mark.parametrize(
-    "line", ["[1]", "null", '{"caption": "a"}', '{"file": 3}', '{"file": "a", "segments": 4}', "["]
-)
+@pytest.mark.parametrize("line", ["[1]", "null", '{"caption": "a"}', '{"file": 3}', '{"file": "a", "words": 4}', "["])
 def test_a_line_that_is_no_record_is_named(tmp_path, line):
     path = tmp_path / "results.jsonl"
     path.write_text(json.dumps(PHOTO) + "\n\n" + line + "\n")
