@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import captioner
 from benchmarks.measuring import Setup, Table
-from captioner.captions.pipeline import caption_many
 from captioner.evaluation.coco_metrics import CiderD
 from captioner.evaluation.ptb import tokenize
 
@@ -22,7 +21,7 @@ def measure(setup: Setup) -> list[Table]:
     rows, expected = [], None
     for runtime, precision in (("keras", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("openvino", "int8")):
         model = captioner.load(setup.model, runtime=runtime, precision=precision)
-        captions = [caption.text for caption in caption_many(model, [data.images[name] for name in names])]
+        captions = [caption.text for caption in captioner.caption_many(model, [data.images[name] for name in names])]
         score = 100 * float(cider.score(names, map(tokenize, captions)).mean())
         expected = expected or (captions, score)
         same = sum(a == b for a, b in zip(expected[0], captions, strict=True)) / len(names)

@@ -7,7 +7,6 @@ import numpy as np
 import captioner
 from benchmarks.material import photos
 from benchmarks.measuring import Setup, Table, cores, in_new_process, rates
-from captioner.captions.pipeline import caption_many
 from captioner.media.images import read_image
 from captioner.models.search import SearchOptions
 
@@ -73,9 +72,8 @@ def _sweep(setup: Setup) -> list[Table]:
 
 
 def _program(model, files, beam: int, batch: int, require_objects: bool | str = False):
-    options = model.search_options(beam_size=beam)
-    words = {"require_objects": require_objects}
-    return lambda: sum(1 for _ in caption_many(model, files, options, batch_size=batch, **words))
+    options = {"beam_size": beam, "batch_size": batch, "require_objects": require_objects}
+    return lambda: sum(1 for _ in captioner.caption_many(model, files, **options))
 
 
 def _encoding(model, images: np.ndarray):
@@ -135,9 +133,8 @@ def _parts(setup: Setup) -> Table:
 
 _PEAK = """
 import sys, captioner
-from captioner.captions.pipeline import caption_many
 model = captioner.load(sys.argv[1] or None, runtime=sys.argv[2])
-done = sum(1 for _ in caption_many(model, sys.argv[4:], batch_size=int(sys.argv[3])))
+done = sum(1 for _ in captioner.caption_many(model, sys.argv[4:], batch_size=int(sys.argv[3])))
 result = {"done": done}
 """
 

@@ -8,14 +8,13 @@ from benchmarks.measuring import Setup, Table, in_new_process
 _MANY = """
 import sys, time, captioner
 from pathlib import Path
-from captioner.captions.pipeline import caption_many
 model = captioner.load(sys.argv[1] or None)
 files = sorted(str(path) for path in Path(sys.argv[2]).glob("*.jpg"))
 wanted = int(sys.argv[3])
 sources = (files[i % len(files)] for i in range(wanted))
-next(caption_many(model, files[:1]))
+next(captioner.caption_many(model, files[:1]))
 start = time.perf_counter()
-done = sum(1 for _ in caption_many(model, sources, require_objects=False))
+done = sum(1 for _ in captioner.caption_many(model, sources, require_objects=False))
 result = {"work_s": time.perf_counter() - start, "done": done}
 """
 

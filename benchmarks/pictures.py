@@ -19,7 +19,6 @@ from PIL import Image, ImageFilter, ImageOps
 
 import captioner
 from benchmarks.measuring import Setup, Table
-from captioner.captions.pipeline import caption_many
 from captioner.evaluation.ptb import tokenize
 
 Named = tuple[str, str, Image.Image]  # name, words of which a right caption holds one, picture
@@ -328,7 +327,9 @@ def measure(setup: Setup) -> list[Table]:
     pictures = other_pictures()
     pictures = pictures[:: setup.size(1, 10)]
     model = captioner.load(setup.model)
-    captions = [caption.text for caption in caption_many(model, [image for _, _, image in pictures], attention=False)]
+    captions = [
+        caption.text for caption in captioner.caption_many(model, [image for _, _, image in pictures], attention=False)
+    ]
     right = [is_right(words, text) for (_, words, _), text in zip(pictures, captions, strict=True)]
     rows = [
         [name, text, "yes" if good else "no"]

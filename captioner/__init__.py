@@ -13,9 +13,17 @@ from __future__ import annotations
 
 import importlib
 import sqlite3  # noqa: F401 (before TensorFlow, whose own copy takes its place otherwise and has no full-text search)
+from typing import TYPE_CHECKING
 
 from captioner.errors import CaptionerError, DatasetError, ImageReadError, ModelLoadError, VideoReadError
 from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word
+
+if TYPE_CHECKING:
+    from captioner.captions.captioner import ImageCaptioner
+    from captioner.clips.classifier import ClipClassifier
+    from captioner.loading import caption_many, list_models, load
+    from captioner.models.search import SearchOptions
+    from captioner.videos.analyzer import VideoAnalyzer
 
 __version__ = "0.2.0"
 
@@ -24,7 +32,7 @@ _LAZY = {
     "load": "captioner.loading",
     "list_models": "captioner.loading",
     "ImageCaptioner": "captioner.captions.captioner",
-    "caption_many": "captioner.captions.pipeline",
+    "caption_many": "captioner.loading",
     "ClipClassifier": "captioner.clips.classifier",
     "SearchOptions": "captioner.models.search",
     "VideoAnalyzer": "captioner.videos.analyzer",
@@ -53,11 +61,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take it for a promise that every name exists
+
+    def __getattr__(name: str):
+        if name in _LAZY:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
-    return sorted({*globals(), *_LAZY})
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from captioner.errors import ModelLoadError
+from captioner.errors import CaptionerError, ModelLoadError
+
+if TYPE_CHECKING:
+    from captioner.captions.captioner import Image, ImageCaptioner
+    from captioner.clips.classifier import ClipClassifier
+    from captioner.results import Caption
+
+ShippedCaptioner = Literal["flickr8k"]
+ShippedClassifier = Literal["fights", "ucf101-6"]
 
 DEFAULT_MODEL = "flickr8k"
 """The captioner that is used where none is named."""
 
 
+@overload
 def load(
-    name: str | os.PathLike | None = None,
+    name: ShippedCaptioner | None = None, *, runtime: str = ..., precision: str = ..., threads: int | None = ...
+) -> ImageCaptioner: ...
+
+
+@overload
+def load(
+    name: ShippedClassifier, *, runtime: str = ..., precision: str = ..., threads: int | None = ...
+) -> ClipClassifier: ...
+
+
+@overload
+def load(
+    name: str | os.PathLike[str], *, runtime: str = ..., precision: str = ..., threads: int | None = ...
+) -> ImageCaptioner | ClipClassifier: ...
+
+
+def load(
+    name: str | os.PathLike[str] | None = None,
     *,
     runtime: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> ImageCaptioner | ClipClassifier:
     """Loads a model.
 
     Args:
@@ -46,6 +72,35 @@ def load(
         raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, neither a captioner nor a clip classifier")
     engine = open_runtime(saved, runtime=runtime, precision=precision, threads=threads)
     return ImageCaptioner(saved, engine)
+
+
+@overload
+def caption_many(images: Iterable[Image], /, **options: Any) -> Iterator[Caption | CaptionerError]: ...
+
+
+@overload
+def caption_many(
+    model: ImageCaptioner | None, images: Iterable[Image], /, **options: Any
+) -> Iterator[Caption | CaptionerError]: ...
+
+
+def caption_many(model: Any, images: Any = None, /, **options: Any) -> Iterator[Caption | CaptionerError]:
+    """`captioner.ImageCaptioner.caption_many` of a model, or of the default one: ``caption_many(paths, beam_size=5)``.
+
+    Args:
+        model: The captioner; may be left out.
+        images: As many as you like.
+        **options: As for the method: ``prefix``, ``batch_size``, ``beam_size`` and so on.
+
+    Yields:
+        For every image its `captioner.Caption`, or the `captioner.CaptionerError` that says why it could not be read.
+
+    Raises:
+        CaptionerError: An option makes no sense, or a word is not in the vocabulary.
+    """
+    if images is None:
+        model, images = None, model
+    return (load() if model is None else model).caption_many(images, **options)
 
 
 def list_models(kinds: Iterable[str] | None = None) -> list[str]:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
 
 import numpy as np
 
 from captioner.captions.concepts import Concept, Concepts, GroundingOptions, ground
 from captioner.captions.confidence import WordCalibration
 from captioner.captions.familiarity import Familiarity
+from captioner.captions.pipeline import BATCH_SIZE, caption_stream
 from captioner.errors import CaptionerError, ModelLoadError
+from captioner.media.images import name_of
 from captioner.models.saving import SavedModel
 from captioner.models.search import Hypothesis, SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words, normalize
 from captioner.results import Caption, Word
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from captioner.models.runtime import Features, Runtime
 
-BATCH_SIZE = 16
-"""Images encoded and searched together by default; results do not depend on it."""
+Image: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | np.ndarray"
+"""A path, the bytes of a file, a binary file, a PIL image or an array (height, width[, 1, 3 or 4])."""
 
 
 class ImageCaptioner:
@@ -81,6 +86,15 @@ class ImageCaptioner:
         text = saved.texts.get("familiarity.json")
         self.familiarity = Familiarity.from_json(text) if text else None
 
+    @overload
+    def caption(self, image: Image, **options: Any) -> Caption: ...
+
+    @overload
+    def caption(self, image: list[Any] | tuple[Any, ...], **options: Any) -> list[Caption]: ...
+
+    @overload
+    def caption(self, image: Iterator[Any], **options: Any) -> Iterator[Caption]: ...
+
     def caption(
         self,
         image: Any,
@@ -91,12 +105,13 @@ class ImageCaptioner:
         seeds: Sequence[int] | None = None,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
-        **options,
-    ) -> Caption | list[Caption]:
-        """Captions one image, or a list of them.
+        **options: Any,
+    ) -> Caption | list[Caption] | Iterator[Caption]:
+        """Captions one image, or several: a list of them, or what a generator gives.
 
         Args:
-            image: A path, bytes, file object, PIL image or array (height, width[, 1, 3 or 4]); or a list of such.
+            image: A path, bytes, file object, PIL image or array (height, width[, 1, 3 or 4]); or a list or an iterator
+                of such.
             prefix: First words that the caption must have.
             must_include: Words that the caption must contain (one, or a list); needs beam search.
             require_objects: Whether a caption is searched for again if it lacks an object that the encoder is sure of,
@@ -109,38 +124,84 @@ class ImageCaptioner:
                 ``strategy``, ``temperature``, ``top_k``, ``top_p``, ``seed`` and so on.
 
         Returns:
-            A `Caption` for one image; a list, in order, for a list. The next best captions are its ``alternatives``.
+            A `Caption` for one image; a list, in order, for a list; for an iterator an iterator, which takes images as
+            captions are asked for, and a few ahead. The next best captions are its ``alternatives``.
 
         Raises:
-            ImageReadError: An image cannot be read; the message names it. (`captioner.caption_many` goes on.)
+            ImageReadError: An image cannot be read; the message names it. (`caption_many` goes on.)
             CaptionerError: An option makes no sense, or a word is not in the vocabulary.
         """
-        from captioner.captions.pipeline import caption_many
-
-        single = not isinstance(image, (list, tuple))
-        images = [image] if single else list(image)
-        if seeds is not None and len(seeds) != len(images):
+        several = isinstance(image, (list, tuple))
+        streamed = isinstance(image, Iterator) and not hasattr(image, "read")  # files give their lines
+        images = image if several or streamed else [image]
+        if seeds is not None and not streamed and len(seeds) != len(images):
             raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
-        captions = []
+        outcomes = self.caption_many(
+            images, prefix=prefix, must_include=must_include, require_objects=require_objects, seeds=seeds,
+            attention=attention, batch_size=batch_size, **options,
+        )  # fmt: skip
+        captions = map(_unless_error, outcomes)
+        if streamed:
+            return captions
+        if several:
+            return list(captions)
+        [caption] = captions
+        return caption
+
+    def caption_many(
+        self,
+        images: Iterable[Image],
+        *,
+        prefix: str = "",
+        must_include: str | Sequence[str] = (),
+        require_objects: bool | str = "auto",
+        seeds: Iterable[int] | None = None,
+        attention: bool = True,
+        batch_size: int = BATCH_SIZE,
+        threads: int | None = None,
+        **options: Any,
+    ) -> Iterator[Caption | CaptionerError]:
+        """Captions of many images, in order; one that cannot be read is an error in its place, and the rest goes on.
+
+        Later images are read and encoded while the caller looks at a caption; a few batches at most are in memory.
+
+        Args:
+            images: As many as you like; they are taken when there is room for them.
+            prefix: See `caption`, for this and the other options.
+            must_include: See `caption`.
+            require_objects: See `caption`.
+            seeds: See `caption`.
+            attention: See `caption`.
+            batch_size: See `caption`.
+            threads: Cores to keep busy with reading and encoding; None for all that this process may use.
+            **options: See `caption`.
+
+        Yields:
+            For every image its `Caption`, or the `CaptionerError` that says why it could not be read.
+
+        Raises:
+            CaptionerError: An option makes no sense, or a word is not in the vocabulary.
+        """
+        if isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):
+            raise CaptionerError(f"{name_of(images)}: is not several images; give a list of them", kind="usage")
+        chosen = self.search_options(**options)
         words = {
             "prefix": prefix,
             "must_include": (must_include,) if isinstance(must_include, str) else tuple(must_include),
             "require_objects": require_objects,
             "attention": attention,
         }
-        chosen = self.search_options(**options)
         if seeds is None:
-            results = caption_many(self, images, chosen, batch_size=batch_size, **words)
-        else:
-            results = (
-                next(caption_many(self, [item], replace(chosen, seed=seed), batch_size=1, **words))
-                for item, seed in zip(images, seeds, strict=True)
-            )
-        for result in results:
-            if isinstance(result, CaptionerError):
-                raise result
-            captions.append(result)
-        return captions[0] if single else captions
+            return caption_stream(self, images, chosen, batch_size=batch_size, threads=threads, **words)
+        return self._seeded(images, seeds, chosen, words)
+
+    def _seeded(self, images, seeds, options, words) -> Iterator[Caption | CaptionerError]:
+        left = iter(seeds)
+        for image in images:
+            seed = next(left, None)
+            if seed is None:
+                raise CaptionerError("there are fewer seeds than images", kind="usage")
+            yield from caption_stream(self, [image], replace(options, seed=seed), batch_size=1, **words)
 
     def search_options(self, **options) -> SearchOptions:
         """The model's search options with some changed.
@@ -285,3 +346,9 @@ class ImageCaptioner:
         """
         ranks = np.asarray(tokens, np.int64) - len(SPECIAL) + 1
         return self.calibration(logprobs, ranks, 1.0 if familiarity is None else familiarity)
+
+
+def _unless_error(outcome: Caption | CaptionerError) -> Caption:
+    if isinstance(outcome, CaptionerError):
+        raise outcome
+    return outcome

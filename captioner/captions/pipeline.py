@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from captioner.models.search import SearchOptions
     from captioner.results import Caption
 
+BATCH_SIZE = 16
+"""Images encoded and searched together by default; results do not depend on it."""
+
 BATCHES_AHEAD = 2
 """Encoded batches that may wait for the search; more would cost memory and gain nothing."""
 
@@ -27,12 +30,12 @@ MORE_THREADS = 2
 """Threads beyond one for every core, so that none is idle while a thread waits for the disk or for Python."""
 
 
-def caption_many(
+def caption_stream(
     model: ImageCaptioner,
     sources: Iterable[Any],
     options: SearchOptions | None = None,
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     threads: int | None = None,
     **words: Any,
 ) -> Iterator[Caption | CaptionerError]:
@@ -48,19 +51,19 @@ def caption_many(
         options: Search options; None for the defaults.
         batch_size: Images searched at once; results do not depend on it.
         threads: Cores to keep busy with reading and encoding; None for all that this process may use.
-        **words: Passed to ``model.caption_features``: ``prefix``, ``must_include``, ``attention``.
+        **words: Passed to ``model.caption_features``: ``prefix``, ``must_include``, ``require_objects``, ``attention``.
 
     Yields:
         For every source a `Caption`, or the `CaptionerError` that says why it could not be read.
 
     Raises:
-        ValueError: ``batch_size`` or ``threads`` is below 1.
+        CaptionerError: ``batch_size`` or ``threads`` is below 1 (``kind="usage"``).
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
+        raise CaptionerError(f"batch_size must be 1 or more, not {batch_size}", kind="usage")
     threads = available_cores() if threads is None else threads
     if threads < 1:
-        raise ValueError(f"threads must be 1 or more, not {threads}")
+        raise CaptionerError(f"threads must be 1 or more, not {threads}", kind="usage")
     return _captions(model, sources, options, batch_size, threads, words)
 
 

@@ -45,16 +45,14 @@ def evaluate_captioner(
     Raises:
         DatasetError: There is nothing to score.
     """
-    from captioner.captions.pipeline import caption_many
     from captioner.evaluation.report import evaluate_captions
     from captioner.training.captions.data import read_captions
 
     dataset = read_captions(data)
     files = dataset.split(split)
-    options = model.search_options(**(search or {}))
     paths = [dataset.images[file] for file in files]
     captions, failed = {}, []
-    outcomes = caption_many(model, paths, options, batch_size=batch_size, attention=False)
+    outcomes = model.caption_many(paths, batch_size=batch_size, attention=False, **(search or {}))
     for done, (file, outcome) in enumerate(zip(files, outcomes, strict=True), 1):
         if isinstance(outcome, CaptionerError):
             failed.append({"file": file, "error": outcome.to_dict()})

@@ -117,16 +117,13 @@ class CaptionImages:
         import numpy as np
 
         model = self.computing.load(self.model, "captioner")
-        options = model.search_options(**self.search)
         words = {"prefix": self.prefix, "must_include": self.must_include}
         if self.prefix or self.must_include:  # a word that the model does not know shows at once
             blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
-            model.caption_features(model.encode(blank), options, **words)
-        return lambda paths, report: self._caption(model, options, words, paths)
+            model.caption_features(model.encode(blank), model.search_options(**self.search), **words)
+        return lambda paths, report: self._caption(model, words, paths)
 
-    def _caption(self, model, options, words, paths: Iterator[str]) -> Iterator[dict]:
-        from captioner.captions.pipeline import caption_many
-
+    def _caption(self, model, words, paths: Iterator[str]) -> Iterator[dict]:
         waiting: deque[str] = deque()
 
         def noted() -> Iterator[str]:
@@ -134,9 +131,9 @@ class CaptionImages:
                 waiting.append(path)
                 yield path
 
-        words = {**words, "attention": self.attention_dir is not None}
-        threads = self.computing.threads
-        for outcome in caption_many(model, noted(), options, batch_size=self.batch_size, threads=threads, **words):
+        attention, threads = self.attention_dir is not None, self.computing.threads
+        settings = {**self.search, **words, "attention": attention, "batch_size": self.batch_size, "threads": threads}
+        for outcome in model.caption_many(noted(), **settings):
             path = waiting.popleft()
             if isinstance(outcome, CaptionerError):
                 yield {"error": outcome.to_dict()}

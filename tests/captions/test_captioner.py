@@ -129,6 +129,58 @@ def test_prefix_and_must_include(model, photos):
     same(model.caption(photos[0], must_include="beach"), model.caption(photos[0], must_include=["beach"]))
 
 
+def test_a_generator_gives_an_iterator_that_takes_images_as_they_are_needed(model, photos):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(photos[len(taken) % 5])
+            yield taken[-1]
+
+    captions = model.caption(endless(), batch_size=2, beam_size=2)
+    assert iter(captions) is captions
+    for one, other in zip(model.caption(photos, beam_size=2), captions, strict=False):
+        same(one, other)
+    assert 5 <= len(taken) < 40
+    with open(photos[0], "rb") as file:  # which is an iterator as well, of lines
+        same(model.caption(file), model.caption(photos[0]))
+
+
+def test_a_generator_stops_at_the_image_that_cannot_be_read(model, photos, tmp_path):
+    captions = model.caption(path for path in [photos[0], tmp_path / "nowhere.png"])
+    assert next(captions).text == model.caption(photos[0]).text
+    with pytest.raises(ImageReadError, match=r"nowhere\.png"):
+        next(captions)
+
+
+def test_captions_of_many_go_on_after_an_error_and_take_the_same_options(model, photos, tmp_path):
+    options = {"prefix": "a dog", "beam_size": 5, "n_best": 2}
+    first, error, last = captioner.caption_many(model, [photos[0], tmp_path / "nowhere.png", photos[1]], **options)
+    assert isinstance(error, ImageReadError) and "nowhere.png" in str(error)
+    for one, other in zip((first, last), model.caption(photos[:2], **options), strict=True):
+        same(one, other)
+        assert one.text.startswith("a dog") and len(one.alternatives) == 1
+    sampled = {"strategy": "sample", "max_length": 10, "seeds": [5, 1]}
+    for one, other in zip(
+        captioner.caption_many(model, photos[:2], **sampled), model.caption(photos[:2], **sampled), strict=True
+    ):
+        same(one, other)
+    with pytest.raises(CaptionerError, match="fewer seeds than images"):
+        list(model.caption_many(photos, seeds=[1]))
+    with pytest.raises(CaptionerError, match="unknown option 'beam_width'"):
+        captioner.caption_many(model, photos, beam_width=5)
+    for one_image in (str(photos[0]), photos[0], photos[0].read_bytes()):
+        with pytest.raises(CaptionerError, match="is not several images; give a list"):
+            captioner.caption_many(model, one_image)
+
+
+@pytest.mark.parametrize("arguments", [(), (None,)])
+def test_the_model_of_many_may_be_left_out(model, photos, monkeypatch, arguments):
+    monkeypatch.setattr("captioner.loading.load", lambda: model)
+    (caption,) = captioner.caption_many(*arguments, photos[:1], beam_size=2)
+    same(caption, model.caption(photos[0], beam_size=2))
+
+
 def test_sampling_depends_on_the_seed_alone(model, photos):
     options = {"strategy": "sample", "max_length": 10}
     first = model.caption(photos, seed=1, **options)

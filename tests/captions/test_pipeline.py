@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.captions.pipeline import caption_many
-from captioner.errors import ImageReadError
+from captioner.captions.pipeline import caption_stream
+from captioner.errors import CaptionerError, ImageReadError
 from captioner.models.runtime import Features
 
 
@@ -59,7 +59,7 @@ def reader_threads():
 @pytest.mark.parametrize("encode_batch", [1, 5])
 def test_order_and_errors_in_their_place(photos, batch_size, threads, encode_batch):
     model = MeanModel(encode_batch)
-    results = list(caption_many(model, photos, batch_size=batch_size, threads=threads))
+    results = list(caption_stream(model, photos, batch_size=batch_size, threads=threads))
     assert [r if isinstance(r, str) else "error" for r in results] == [
         "error" if i in (3, 4, 17) else str(i) for i in range(40)
     ]
@@ -71,13 +71,13 @@ def test_order_and_errors_in_their_place(photos, batch_size, threads, encode_bat
 
 
 def test_nothing_in_nothing_out():
-    assert list(caption_many(MeanModel(), [])) == []
+    assert list(caption_stream(MeanModel(), [])) == []
 
 
 def test_only_broken_files(tmp_path):
     paths = [tmp_path / f"{i}.jpg" for i in range(100)]
     model = MeanModel()
-    results = list(caption_many(model, paths, batch_size=4))
+    results = list(caption_stream(model, paths, batch_size=4))
     assert [type(r) for r in results] == [ImageReadError] * 100 and model.batches == model.encoded == []
 
 
@@ -89,7 +89,7 @@ def test_reads_only_a_little_ahead(photos):
             taken.append(1)
             yield photos[0]
 
-    results = caption_many(MeanModel(), endless(), batch_size=2, threads=2)
+    results = caption_stream(MeanModel(), endless(), batch_size=2, threads=2)
     for _ in range(6):
         next(results)
     results.close()
@@ -102,7 +102,7 @@ def test_the_same_lazy_image_twice(photos):
     data = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)).save(data, "PNG")
     image = Image.open(data)
-    assert len(set(caption_many(MeanModel(), [image] * 30, threads=4))) == 1
+    assert len(set(caption_stream(MeanModel(), [image] * 30, threads=4))) == 1
 
 
 def test_an_error_in_the_sources_or_the_model_reaches_the_caller(photos):
@@ -111,22 +111,22 @@ def test_an_error_in_the_sources_or_the_model_reaches_the_caller(photos):
         raise RuntimeError("the disk is gone")
 
     with pytest.raises(RuntimeError, match="the disk is gone"):
-        list(caption_many(MeanModel(), broken()))
+        list(caption_stream(MeanModel(), broken()))
 
     model = MeanModel()
     model.encode = lambda images: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        list(caption_many(model, photos))
+        list(caption_stream(model, photos))
     assert not reader_threads()
 
 
 def test_options_reach_the_model(photos):
     model = MeanModel()
-    list(caption_many(model, photos[:1], "the options", prefix="a dog", attention=False))
+    list(caption_stream(model, photos[:1], "the options", prefix="a dog", attention=False))
     assert model.words == ("the options", {"prefix": "a dog", "attention": False})
 
 
 @pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"threads": 0}])
 def test_senseless_arguments(arguments):
-    with pytest.raises(ValueError, match="must be 1 or more"):
-        caption_many(MeanModel(), [], **arguments)
+    with pytest.raises(CaptionerError, match="must be 1 or more"):
+        caption_stream(MeanModel(), [], **arguments)
