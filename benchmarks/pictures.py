@@ -1,7 +1,7 @@
 """Whether captions say what charts, pages, screens, textures and drawings are, instead of a scene that is not there.
 
-The pictures come from other generators than those of `captioner.training.captions.pictures`: Matplotlib's charts and glyphs,
-OpenCV's lettering and codes, pygments' code, the textures and pages of scikit-image, Pillow's effects.
+The pictures come from other generators than those of `captioner.training.captions.pictures`: Matplotlib's charts and
+glyphs, OpenCV's lettering and codes, pygments' code, the textures and pages of scikit-image, Pillow's effects.
 """
 
 from __future__ import annotations
