@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from captioner.errors import DatasetError
-from captioner.evaluation.bootstrap import Interval, bootstrap_interval, paired_bootstrap
+from captioner.evaluation.bootstrap import Interval, bootstrap_interval, paired_bootstrap, ratio_of_sums
 from captioner.evaluation.calibration import area_under_risk_coverage, expected_calibration_error, risk_coverage
 from captioner.evaluation.coco_metrics import MAX_N, bleu_from_statistics, bleu_statistics, cider_d, rouge_l
-from captioner.evaluation.diversity import diversity, is_dangling, repeated_words
+from captioner.evaluation.diversity import diversity, grammar_slips, is_dangling, repeated_words
+from captioner.evaluation.invented import invented, things
 from captioner.evaluation.meteor import meteor_1_5, meteor_nltk
 from captioner.evaluation.ptb import tokenize
 from captioner.results import Caption
@@ -57,9 +58,13 @@ def evaluate_captions(
         - ``scores``: BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and METEOR if asked for, times 100, each ``{"estimate", "low",
           "high", "level"}`` with the 95 % interval over photos. The interval of METEOR 1.5 is that of the photos'
           mean, moved to the corpus score.
-        - ``diversity``: as `captioner.evaluation.diversity.Diversity`; ``dangling`` and ``repeated`` with intervals.
+        - ``diversity``: as `captioner.evaluation.diversity.Diversity`; ``dangling``, ``repeated`` and ``slips`` with
+          intervals.
+        - ``invented``: ``{"words", "captions"}``: the share of the captions' nouns and colours that nobody names, and
+          of captions with one, 0..1, with intervals; see `captioner.evaluation.invented`.
         - ``confidence``, for `Caption` objects only: see `confidence_report`.
-        - ``captions``: one ``{"file", "caption", "CIDEr-D", "ROUGE-L"}`` a photo, in the order of ``candidates``.
+        - ``captions``: one ``{"file", "caption", "CIDEr-D", "ROUGE-L", "invented"}`` a photo, in the order of
+          ``candidates``.
 
     Raises:
         DatasetError: There is no photo, the two are not of the same photos, or a photo has no reference.
@@ -89,23 +94,36 @@ def evaluate_captions(
         score, photos = metric(people, words)
         scores[name] = bootstrap_interval(photos, **drawn).moved(score - float(photos.mean()))
 
-    dangling = np.array([is_dangling(caption) for caption in words.values()], np.float64)
-    repeated = np.array([bool(repeated_words(caption)) for caption in words.values()], np.float64)
+    faults = {
+        name: bootstrap_interval(np.array([bool(found(caption)) for caption in words.values()], np.float64), **drawn)
+        for name, found in (("dangling", is_dangling), ("repeated", repeated_words), ("slips", grammar_slips))
+    }
+    made_up = {file: invented(caption, people[file]) for file, caption in words.items()}
+    named = np.array([(len(made_up[file]), len(things(caption))) for file, caption in words.items()], np.float64)
     report = {
         "photos": len(words),
         "references": sum(map(len, people.values())),
         "scores": {name: interval.scaled(100).to_dict() for name, interval in scores.items()},
         "diversity": {
             **diversity(words.values()).to_dict(),
-            "dangling": bootstrap_interval(dangling, **drawn).to_dict(),
-            "repeated": bootstrap_interval(repeated, **drawn).to_dict(),
+            **{name: interval.to_dict() for name, interval in faults.items()},
+        },
+        "invented": {
+            "words": bootstrap_interval(named, ratio_of_sums, **drawn).to_dict(),
+            "captions": bootstrap_interval(np.minimum(named[:, 0], 1), **drawn).to_dict(),
         },
     }
     captions = list(candidates.values())
     if all(isinstance(caption, Caption) for caption in captions):
         report["confidence"] = confidence_report(captions, list(people.values()), cider, word_probability)
     report["captions"] = [
-        {"file": file, "caption": text, "CIDEr-D": round(100 * c, 4), "ROUGE-L": round(100 * r, 4)}
+        {
+            "file": file,
+            "caption": text,
+            "CIDEr-D": round(100 * c, 4),
+            "ROUGE-L": round(100 * r, 4),
+            "invented": made_up[file],
+        }
         for (file, text), c, r in zip(texts.items(), cider.tolist(), rouge.tolist(), strict=True)
     ]
     return report
@@ -237,8 +255,14 @@ def format_table(reports: Mapping[str, dict]) -> str:
     names = dict.fromkeys(name for report in reports.values() for name in report["scores"])
     rows = [("", list(reports))]
     rows += [(name, [_number(report["scores"].get(name)) for report in reports.values()]) for name in names]
-    for label, key in (("dangling endings", "dangling"), ("repeated content word", "repeated")):
-        rows.append((label, [_share(report["diversity"][key]) for report in reports.values()]))
+    for label, part, key in (
+        ("invented words", "invented", "words"),
+        ("captions with one", "invented", "captions"),
+        ("dangling endings", "diversity", "dangling"),
+        ("repeated content word", "diversity", "repeated"),
+        ("grammar slips", "diversity", "slips"),
+    ):
+        rows.append((label, [_share(report[part][key]) for report in reports.values()]))
     for label, key, form in (
         ("distinct captions", "distinct_captions", "{:,}"),
         ("distinct words", "distinct_words", "{:,}"),

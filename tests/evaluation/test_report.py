@@ -8,7 +8,7 @@ import pytest
 
 from captioner.errors import CaptionerError, DatasetError
 from captioner.evaluation.coco_metrics import bleu, cider_d, rouge_l
-from captioner.evaluation.diversity import diversity, is_dangling, repeated_words
+from captioner.evaluation.diversity import diversity, grammar_slips, is_dangling, repeated_words
 from captioner.evaluation.meteor import meteor_1_5, meteor_nltk
 from captioner.evaluation.ptb import tokenize
 from captioner.evaluation.report import coco_results, compare_reports, evaluate_captions, format_table, word_outcomes
@@ -60,7 +60,16 @@ class TestReport:
         found = evaluate_captions(REFERENCES, CANDIDATES, samples=10)["diversity"]
         assert found["dangling"]["estimate"] == pytest.approx(1 / 4)  # "in the"
         assert found["repeated"]["estimate"] == pytest.approx(1 / 4)  # "man and a man"
+        assert found["slips"]["estimate"] == pytest.approx(2 / 4)  # and "a man and a man"
         assert found["distinct_captions"] == 4
+
+    def test_invented_words_with_intervals(self):
+        report = evaluate_captions(REFERENCES, CANDIDATES, samples=10)
+        # Girls; brown, dog, grass; man, man; man, red, bike: only the men at the book are made up.
+        assert [entry["invented"] for entry in report["captions"]] == [[], [], ["man", "man"], []]
+        assert report["invented"]["words"]["estimate"] == pytest.approx(2 / 9)
+        assert report["invented"]["captions"]["estimate"] == pytest.approx(1 / 4)
+        assert report["invented"]["words"]["low"] < 2 / 9 < report["invented"]["words"]["high"]
 
     def test_text_and_caption_objects_score_the_same(self):
         plain = evaluate_captions(REFERENCES, CANDIDATES, samples=10)
@@ -161,6 +170,8 @@ class TestTable:
         row = next(line for line in lines if "CIDEr-D" in line)
         assert f"{first['scores']['CIDEr-D']['estimate']:.1f} (" in row
         assert any(line.startswith("| dangling endings") and "25.0%" in line for line in lines)
+        assert any(line.startswith("| invented words") and "22.2%" in line and "0.0%" in line for line in lines)
+        assert any(line.startswith("| grammar slips") and "50.0%" in line for line in lines)
 
     def test_a_measure_that_one_model_lacks(self):
         report = evaluate_captions(REFERENCES, CANDIDATES, samples=20)
@@ -194,6 +205,60 @@ class TestDiversity:
     def test_repeated_content_words(self):
         assert repeated_words(tokenize("a dog and a dog on the red and red grass")) == ["dog", "red"]
         assert repeated_words(tokenize("the man in the hat and the boy in the water")) == []
+
+    @pytest.mark.parametrize(
+        ("text", "slips"),
+        [
+            ("a man in a black hat and hat", ["hat and hat"]),
+            ("a woman and a woman are sitting on a bench", ["woman and a woman"]),
+            ("a brown dog and a brown dog play", ["brown dog and a brown dog"]),
+            (
+                "a group of people standing in front of a group of people",
+                ["group of people standing in front of a group of people"],
+            ),
+            ("a bench on a bench in a park", ["a bench on a bench"]),
+            ("a car in front of a car", ["a car in front of a car"]),
+            ("a a dog runs in in the grass", ["a a", "in in"]),
+            ("a dog with a in its mouth", ["a in"]),
+            ("a plate of with food", ["of with"]),
+            ("a man and or a dog", ["and or"]),
+            ("a orange on an table", ["a orange", "an table"]),
+            ("a hour in an uniform near an university", ["a hour", "an uniform", "an university"]),
+            ("a men with two woman", ["a men", "two woman"]),
+            ("two dog running", ["two dog"]),
+            ("a boy runs with a", ["a"]),
+            ("a man stands next to his", ["his"]),
+        ],
+    )
+    def test_grammar_slips(self, text, slips):
+        assert grammar_slips(text.split()) == slips
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "a black dog and a brown dog play in the grass",
+            "a man in a red shirt and a woman in a red shirt",
+            "a man and another man shake hands",
+            "a cat in front of a tv on a tv stand",
+            "a train on a train track",
+            "an empty wall and wall socket",
+            "an hour with an honest european in a uniform and an umbrella",
+            "a one way street and an suv",
+            "a unicycle near an uninhabited house",
+            "a children 's book and two person kayaks",
+            "two man made lakes",
+            "a couple people talk on and off",
+            "a man looks up and up at her in the rain",
+            "a man with his hood on",
+            "rows and rows of very very old books",
+            "a group of people near a group of horses",
+            "a near miss with a t-shirt",
+            "a dog running from under a table",
+        ],
+    )
+    def test_right_english(self, text):
+        assert grammar_slips(text.split()) == []
 
     def test_counts(self):
         found = diversity([["a", "dog"], ["a", "dog"], ["a", "dog", "runs", "with"], []])
