@@ -250,7 +250,7 @@ class ImageCaptioner:
         options = options or self.options
         state, memory = self.runtime.initial_state(features)
         special = self.tokenizer
-        constraints = {
+        constraints: dict[str, Any] = {
             "start": special.start,
             "end": special.end,
             "forbidden": (special.pad, special.start, special.unknown),
@@ -260,7 +260,7 @@ class ImageCaptioner:
         found = search(self.runtime.step, state, memory, options, must_include=phrases, **constraints)
         familiarity = None if self.familiarity is None else self.familiarity(features.class_scores)
         asked: Sequence[tuple[Concept, ...]] = [()] * len(found)
-        if self._grounds(require_objects, options, prefix, must_include):
+        if self._grounds(require_objects, options, prefix, must_include) and familiarity is not None:
             wide = replace(options, beam_size=max(options.beam_size, self.grounding.beam_size))
 
             def again(rows, each):

@@ -93,7 +93,7 @@ def _encoded(model, readings: Sequence[Callable]) -> list[Features | CaptionerEr
     """For every source its features, or why it could not be read."""
     outcomes = [read() for read in readings]
     pixels = [image for image in outcomes if isinstance(image, np.ndarray)]
-    features = model.encode(np.stack(pixels)) if pixels else ()
+    features: Any = model.encode(np.stack(pixels)) if pixels else ()
     rows = (features[row : row + 1] for row in range(len(pixels)))
     return [next(rows) if isinstance(outcome, np.ndarray) else outcome for outcome in outcomes]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from captioner.clips.windows import (
     window_inputs,
 )
 from captioner.errors import CaptionerError, ModelLoadError
+from captioner.media.files import is_path
 from captioner.results import ClipPrediction, Window
 
 if TYPE_CHECKING:
@@ -213,9 +214,15 @@ class ClipClassifier:
         """Seconds between the frames that it looks at."""
         return self.options.interval
 
+    @overload
+    def classify(self, source: str | os.PathLike[str], **windows: float | None) -> ClipPrediction: ...
+
+    @overload
+    def classify(self, source: Iterable[str | os.PathLike[str]], **windows: float | None) -> list[ClipPrediction]: ...
+
     def classify(
         self,
-        source: str | os.PathLike | Sequence[str | os.PathLike],
+        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         window: float | None = None,
         stride: float | None = None,
@@ -224,22 +231,23 @@ class ClipClassifier:
         """Names what happens in a clip, or in each clip of a list.
 
         Args:
-            source: Path of a video or of a still picture, or a list of paths.
+            source: Path of a video or of a still picture, or several paths.
             window: Length of a window in seconds; None is what the model was trained with.
             stride: Seconds from window to window; None is the model's, at most ``window``.
             threshold: Probability below which the label is None; None is the model's.
 
         Returns:
-            One prediction for a path, a list in the same order for a list. Each is classified by itself, so the result
+            One prediction for a path, a list in the same order for several. Each is classified by itself, so the result
             does not depend on its neighbours.
 
         Raises:
             VideoReadError: A video cannot be read.
             ImageReadError: A still picture cannot be read.
-            CaptionerError: ``window``, ``stride`` or ``threshold`` is out of range (``kind="usage"``).
+            CaptionerError: ``window``, ``stride`` or ``threshold`` is out of range, or the source is no path
+                (``kind="usage"``).
         """
         options = self.window_options(window=window, stride=stride, threshold=threshold)
-        if isinstance(source, str | bytes | os.PathLike):
+        if is_path(source) or not isinstance(source, Iterable):
             return self._classify_one(source, options)
         return [self._classify_one(one, options) for one in source]
 
@@ -351,7 +359,7 @@ class ClipClassifier:
         from captioner.media.videos import VideoReader
 
         stream = ClipStream(self, options)
-        if os.path.splitext(os.fsdecode(path))[1].lower() in IMAGE_EXTENSIONS:
+        if is_path(path) and os.path.splitext(os.fsdecode(path))[1].lower() in IMAGE_EXTENSIONS:
             stream.push(0.0, read_image(path))
             return stream.finish(0.0)
         size = None if self.region else self.image_size

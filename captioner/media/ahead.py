@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
 
-def run_ahead(jobs: Iterable[Callable[[], Result]], *, threads: int, ahead: int) -> Iterator[Result]:
+def run_ahead(jobs: Iterable[Callable[[], Result]], *, threads: int, ahead: int) -> Generator[Result]:
     """Results of jobs, in order, while later jobs run in other threads.
 
     A job is taken from the iterable only when there is room for it, by the thread that asks for results. What a job

@@ -12,6 +12,11 @@ from captioner.files import irregular
 _ERRORS = {"image": ImageReadError, "video": VideoReadError}
 
 
+def is_path(source: object) -> bool:
+    """Whether something names a file: text, bytes or a ``pathlib`` path."""
+    return isinstance(source, str | bytes | os.PathLike)
+
+
 @contextmanager
 def explained_access(path: str | os.PathLike, name: str, medium: str) -> Iterator[os.stat_result]:
     """A context in which a file is read: what the operating system objects to becomes an error that names the file.
@@ -30,6 +35,8 @@ def explained_access(path: str | os.PathLike, name: str, medium: str) -> Iterato
     """
     error_type = _ERRORS[medium]
     wanted = f"{'an' if medium[0] in 'aeiou' else 'a'} {medium} file"
+    if not is_path(path):  # a number would be taken for an open file
+        raise error_type(f"{name}: is not the path of {wanted}", kind="not_a_file")
     try:
         status = os.stat(path)
         if other := irregular(status):

@@ -334,6 +334,16 @@ def test_captioner_of_another_version(tmp_path, tiny_captioner):
         ClipClassifier(read_model(folder))
 
 
+@pytest.mark.parametrize("source", [None, 3, 0.5, [None], object()])
+def test_what_is_no_path_is_refused(classifier, source):
+    with pytest.raises(VideoReadError, match="is not the path of a video file"):
+        classifier.classify(source)
+
+
+def test_paths_may_come_from_a_generator(classifier, video):
+    assert classifier.classify(path for path in [video, video]) == [classifier.classify(video)] * 2
+
+
 def test_captioner_kind_is_refused(tiny_captioner):
     with pytest.raises(ModelLoadError, match="not a clip classifier"):
         ClipClassifier(read_model(tiny_captioner), FakeCaptioner())

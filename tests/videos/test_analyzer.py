@@ -125,6 +125,12 @@ def analyzer(captioner=None, classifier=None, forecaster=None, **options) -> Vid
     return VideoAnalyzer(captioner or ColourCaptioner(), classifier, forecaster=forecaster, **options)
 
 
+@pytest.mark.parametrize("source", [None, 3, ["clip.mp4"]])
+def test_what_is_no_path_is_refused(source):
+    with pytest.raises(VideoReadError, match="is not the path of a video file"):
+        analyzer().analyze(source)
+
+
 class TestAnalyze:
     def test_captions_with_times(self, colours):
         captioner = ColourCaptioner()
