@@ -60,7 +60,7 @@ def load(
         ModelLoadError: There is no such model, or its folder is incomplete or altered.
     """
     from captioner.captions.captioner import ImageCaptioner
-    from captioner.models.runtime import open_runtime
+    from captioner.captions.runtime import open_runtime
     from captioner.models.saving import read_model
 
     saved = read_model(DEFAULT_MODEL if name is None else name)

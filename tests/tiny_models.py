@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+SIZE = 65  # odd: SAME padding differs between the sides
 WORDS = [
     "a",
     "and",
@@ -33,7 +34,7 @@ WORDS = [
 ]
 
 
-def make_captioner(folder: Path, *, size: int = 65, seed: int = 0) -> Path:
+def make_captioner(folder: Path, *, size: int = SIZE, seed: int = 0) -> Path:
     """A captioner with the smallest encoder and a decoder whose captions depend on the image."""
     import keras
 
@@ -63,3 +64,43 @@ def make_captioner(folder: Path, *, size: int = 65, seed: int = 0) -> Path:
         metadata={"scores": {"CIDEr-D": 1.5}},
         card="# Nonsense\n",
     )
+
+
+def random_weights(model, part, seed):
+    """Weights without structure that keep activations in range: also scales, offsets and statistics are random."""
+    from captioner.models.saving import named_weights
+
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, value in named_weights(model, part).items():
+        name = name.split("/", 1)[1]
+        if name.endswith(("gamma", "moving_variance")):
+            value = rng.uniform(0.5, 1.5, value.shape)
+        elif name.endswith("depthwise_conv/kernel"):
+            value = rng.normal(0, 1 / value.shape[0], value.shape)
+        elif value.ndim > 1:
+            value = rng.normal(0, 1.4 / np.sqrt(value.size / value.shape[-1]), value.shape)
+        else:
+            value = rng.normal(0, 0.3, value.shape)
+        weights[name] = value.astype(np.float32)
+    return weights
+
+
+def encoder_parts(name="lite0", size=SIZE):
+    from captioner.models.encoder import EncoderConfig, build_encoder
+
+    config = EncoderConfig(name, size)
+    return config.to_dict(), random_weights(build_encoder(config), "encoder", 1)
+
+
+def decoder_parts(**sizes):
+    from captioner.captions.decoder import Decoder, DecoderConfig
+
+    config = DecoderConfig(
+        **{"vocabulary_size": 40, "units": 24, "embedding_units": 12, "memory_units": 16, "heads": 4, **sizes}
+    )
+    return config.to_dict(), random_weights(Decoder(config), "decoder", 2)
+
+
+def random_photos(n, size=SIZE, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3)).astype(np.uint8)

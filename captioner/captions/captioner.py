@@ -24,7 +24,8 @@ from captioner.results import Caption, Word
 if TYPE_CHECKING:
     import PIL.Image
 
-    from captioner.models.runtime import Features, Runtime
+    from captioner.captions.runtime import Runtime
+    from captioner.models.runtime import Features
 
 Image: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | np.ndarray"
 """A path, the bytes of a file, a binary file, a PIL image or an array (height, width[, 1, 3 or 4])."""
@@ -35,12 +36,12 @@ class ImageCaptioner:
 
     Args:
         saved: A model folder of kind ``captioner``.
-        runtime: What computes encoder and decoder; see `captioner.models.runtime`.
+        runtime: What computes encoder and decoder; see `captioner.captions.runtime`.
 
     Attributes:
         name: Name of the model folder.
         image_size: Side in pixels of the square that the encoder sees.
-        encode_batch: See `captioner.models.runtime.Runtime`.
+        encode_batch: See `captioner.captions.runtime.Runtime`.
         tokenizer: The vocabulary.
         options: The search options used where a call names no others.
         concepts: Objects that the encoder knows by name; empty where the model has no table of them.

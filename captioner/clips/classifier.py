@@ -130,9 +130,9 @@ class ClipClassifier:
 
     Args:
         saved: A model folder of kind ``clip_classifier``.
-        captioner: The `captioner.ImageCaptioner` whose encoder it shares; None loads the one that the folder
-            names.
-        runtime: See `captioner.load`; for a captioner that is loaded here.
+        captioner: The `captioner.ImageCaptioner` whose encoder it shares; None opens that of the captioner which the
+            folder names.
+        runtime: See `captioner.load`; for an encoder that is opened here.
         precision: Likewise.
         threads: Likewise.
 
@@ -197,17 +197,20 @@ class ClipClassifier:
         self._ensemble = None if ridge else ClipEnsemble(self.heads)
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
+        encoder = captioner
         if captioner is None or captioner.encoder_sha256 != self.encoder_sha256:
-            from captioner.loading import load
+            from captioner.models.runtime import open_encoder
+            from captioner.models.saving import read_model
 
-            captioner = load(encoder_model, runtime=runtime, precision=precision, threads=threads)
-            if captioner.encoder_sha256 != self.encoder_sha256:
+            owner = read_model(encoder_model)
+            if owner.encoder_sha256 != self.encoder_sha256:
                 raise ModelLoadError(
                     f"{saved.folder}: was trained on the encoder of another version of {encoder_model!r}; train the "
                     "classifier again, or get the captioner that it belongs to"
                 )
-        self.image_size = captioner.image_size
-        self.encode = captioner_encode(captioner)
+            encoder = open_encoder(owner, runtime=runtime, precision=precision, threads=threads)
+        self.image_size = encoder.image_size
+        self.encode = captioner_encode(encoder)
 
     @property
     def interval(self) -> float:

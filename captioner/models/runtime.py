@@ -1,25 +1,26 @@
-"""What runs a model: Keras, on which it was trained, or OpenVINO, several times as fast on a CPU.
+"""What runs an encoder: Keras, on which it was trained, or OpenVINO, several times as fast on a CPU.
 
-Captioning and search know a model only by `Runtime`: `encode`, `initial_state` and `step`. The OpenVINO runtime imports
-neither Keras nor TensorFlow.
+The OpenVINO runtime imports neither Keras nor TensorFlow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captioner.errors import CaptionerError, ModelLoadError, needs_extra
-from captioner.models.openvino_graphs import Ranges, encoder_graph, knows_encoder, start_graph, step_graph
+from captioner.models.encoder_graph import Ranges, encoder_graph, knows_encoder
+from captioner.models.graph_parts import PerThread, Weights, infer
 
 if TYPE_CHECKING:
     from captioner.models.saving import SavedModel
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 RUNTIMES = ("auto", "keras", "openvino")
 PRECISIONS = ("auto", "f32", "bf16", "int8")
 _KERAS_BATCH = 16
-_MEMORY_PARTS = 3
 _EXACT_LAYERS = 3  # of the encoder, in float32 always: the stem and two blocks
 
 
@@ -60,74 +60,68 @@ class Features:
         )
 
 
-class Runtime(Protocol):
-    """A model that can be run.
-
-    Attributes:
-        name: ``keras`` or ``openvino``.
-        precision: What it multiplies in: ``f32`` or ``bf16``.
-        image_size: Side of the images that `encode` takes.
-        positions: Number of positions of the grid.
-        vocabulary_size: Number of tokens that the decoder knows; 0 without a decoder.
-        encode_batch: Images that one call of `encode` should be given where many threads call it.
-    """
-
-    name: str
-    precision: str
-    image_size: int
-    positions: int
-    vocabulary_size: int
-    encode_batch: int
-
-    def encode(self, images: np.ndarray) -> Features:
-        """Features of images (N, S, S, 3), uint8 RGB; N may be 0. The results do not depend on the batch."""
-
-    def initial_state(self, features: Features) -> tuple[tuple, tuple]:
-        """``(state, memory)`` from which `captioner.models.search.search` starts."""
-
-    def step(self, tokens: np.ndarray, state: tuple, memory: tuple) -> tuple:
-        """One step as `captioner.models.search.search` wants it; its arrays live until this thread's next call."""
-
-
-def open_runtime(
+def open_encoder(
     saved: SavedModel, *, runtime: str = "auto", precision: str = "auto", threads: int | None = None
-) -> Runtime:
-    """Runs a saved captioner.
+) -> KerasEncoder | OpenVinoEncoder:
+    """Runs the encoder of a saved captioner; see `captioner.captions.runtime.open_runtime`."""
+    (config,) = sections(saved, encoder=("name", "image_size"))
+    return make_encoder(
+        config, saved.part("encoder"), runtime=runtime, precision=precision, threads=threads,
+        ranges=saved_ranges(saved), where=str(saved.folder),
+    )  # fmt: skip
+
+
+def make_encoder(
+    config: Mapping,
+    weights: Weights,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    ranges: Ranges | None = None,
+    where: str = "the model",
+) -> KerasEncoder | OpenVinoEncoder:
+    """Runs an encoder of which the parts are at hand.
 
     Args:
-        saved: From `captioner.models.saving.read_model`.
-        runtime: ``keras``, ``openvino``, or ``auto``: OpenVINO where it knows the encoder.
-        precision: ``f32``, ``bf16``, or ``auto``: bfloat16 where the CPU computes in it. In float32 nearly all captions
-            are those of Keras; in bfloat16 about one in twenty is worded differently, neither better nor worse.
-            ``int8`` encodes with 8-bit integers, for models that know the ranges of their activations.
-        threads: Cores to use; None for all that this process may use.
+        config: `captioner.models.encoder.EncoderConfig` as a dict, with its image size.
+        weights: ``layer/variable`` to array.
+        runtime: See `captioner.captions.runtime.open_runtime`.
+        precision: Likewise.
+        threads: Likewise.
+        ranges: For ``int8``: see `captioner.models.encoder_graph.input_ranges`.
+        where: Where the weights come from, for error messages.
 
     Raises:
         CaptionerError: An argument makes no sense, or the runtime does not know the encoder (``kind="usage"``).
-        ModelLoadError: The weights are not those that config.json asks for.
+        ModelLoadError: The weights are not those that the settings ask for.
     """
-    try:
-        encoder, decoder = dict(saved.config["encoder"]), dict(saved.config["decoder"])
-        missing = [name for name in ("name", "image_size") if name not in encoder]
-        missing += [name for name in ("vocabulary_size",) if name not in decoder]
-    except (KeyError, TypeError, ValueError) as error:
-        missing = [str(error)]
-    if missing:
-        raise ModelLoadError(f"{saved.folder / 'config.json'}: lacks {', '.join(missing)}; get the folder again")
-    return make_runtime(
-        encoder,
-        saved.part("encoder"),
-        decoder,
-        saved.part("decoder"),
-        runtime=runtime,
-        precision=precision,
-        threads=threads,
-        ranges=_ranges(saved),
-        where=str(saved.folder),
-    )
+    if chosen_runtime(config["name"], runtime, precision, threads, ranges, where) == "keras":
+        return KerasEncoder(built_encoder(config, weights, threads, where))
+    with accounted(where, weights) as (weights,):
+        return OpenVinoEncoder(config, weights, precision=precision, threads=threads, ranges=ranges)
 
 
-def _ranges(saved: SavedModel) -> dict[str, tuple[float, float]] | None:
+def sections(saved: SavedModel, **names: tuple[str, ...]) -> list[dict]:
+    """Parts of config.json that hold at least those settings.
+
+    Raises:
+        ModelLoadError: One is missing.
+    """
+    found = []
+    for part, wanted in names.items():
+        try:
+            record = dict(saved.config[part])
+            missing = [name for name in wanted if name not in record]
+        except (KeyError, TypeError, ValueError) as error:
+            missing = [str(error)]
+        if missing:
+            raise ModelLoadError(f"{saved.folder / 'config.json'}: lacks {', '.join(missing)}; get the folder again")
+        found.append(record)
+    return found
+
+
+def saved_ranges(saved: SavedModel) -> dict[str, tuple[float, float]] | None:
     """What ``ranges.json`` holds, where the model has one: convolution to lowest and highest input."""
     text = saved.texts.get("ranges.json")
     if text is None:
@@ -141,30 +135,13 @@ def _ranges(saved: SavedModel) -> dict[str, tuple[float, float]] | None:
     return ranges
 
 
-def make_runtime(
-    encoder_config: Mapping,
-    encoder_weights: Mapping[str, np.ndarray],
-    decoder_config: Mapping | None = None,
-    decoder_weights: Mapping[str, np.ndarray] | None = None,
-    *,
-    runtime: str = "auto",
-    precision: str = "auto",
-    threads: int | None = None,
-    ranges: Ranges | None = None,
-    where: str = "the model",
-) -> Runtime:
-    """Runs an encoder, or an encoder and a decoder, of which the parts are at hand; see `open_runtime`.
+def chosen_runtime(
+    encoder: str, runtime: str, precision: str, threads: int | None, ranges: Ranges | None, where: str
+) -> str:
+    """``keras`` or ``openvino``; arguments as in `make_encoder`.
 
-    Args:
-        encoder_config: `captioner.models.encoder.EncoderConfig` as a dict, with its image size.
-        encoder_weights: ``layer/variable`` to array.
-        decoder_config: `captioner.captions.decoder.DecoderConfig` as a dict; None for an encoder alone.
-        decoder_weights: ``layer/variable`` to array.
-        runtime: See `open_runtime`.
-        precision: See `open_runtime`.
-        threads: See `open_runtime`.
-        ranges: For ``int8``: see `captioner.models.openvino_graphs.input_ranges`.
-        where: Where the weights come from, for error messages.
+    Raises:
+        CaptionerError: An argument makes no sense, or the runtime does not know the encoder (``kind="usage"``).
     """
     if runtime not in RUNTIMES:
         raise _usage(f"unknown runtime {runtime!r}; known: {', '.join(RUNTIMES)}")
@@ -172,35 +149,38 @@ def make_runtime(
         raise _usage(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if threads is not None and threads < 1:
         raise _usage(f"threads must be at least 1, not {threads}")
-    name = encoder_config["name"]
     if runtime == "auto":
-        runtime = "openvino" if knows_encoder(name) else "keras"
+        runtime = "openvino" if knows_encoder(encoder) else "keras"
+    if runtime == "keras" and precision in ("bf16", "int8"):
+        raise _usage(f"the keras runtime computes in f32; for {precision} use runtime='openvino'")
     if runtime == "openvino":
-        if not knows_encoder(name):
-            raise _usage(f"the openvino runtime does not know the encoder {name!r}; use runtime='keras'")
+        if not knows_encoder(encoder):
+            raise _usage(f"the openvino runtime does not know the encoder {encoder!r}; use runtime='keras'")
         if precision == "int8" and ranges is None:
             raise _usage(
                 f"{where}: has no ranges of its activations, which int8 needs; "
                 "captioner.training.captions.calibration.calibrate_model adds them"
             )
-        parts = [encoder_config, _Accounted(encoder_weights, where)]
-        if decoder_config is not None:
-            parts += [decoder_config, _Accounted(decoder_weights, where)]
-        try:
-            opened = OpenVinoRuntime(*parts, precision=precision, threads=threads, ranges=ranges)
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise ModelLoadError(
-                f"{where}: weights.npz does not fit config.json ({str(error).strip().splitlines()[-1]}); "
-                "get the folder again"
-            ) from error
-        for weights in parts[1::2]:
-            weights.check_all_used()
-        return opened
-    if precision in ("bf16", "int8"):
-        raise _usage(f"the keras runtime computes in f32; for {precision} use runtime='openvino'")
-    return KerasRuntime.from_weights(
-        encoder_config, encoder_weights, decoder_config, decoder_weights, threads=threads, where=where
-    )
+    return runtime
+
+
+@contextlib.contextmanager
+def accounted(where: str, *parts: Weights) -> Iterator[list[Weights]]:
+    """Weights of which none may be missing and none left over when the block ends.
+
+    Raises:
+        ModelLoadError: They are not those that the block asks for.
+    """
+    watched = [_Accounted(weights, where) for weights in parts]
+    try:
+        yield watched
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ModelLoadError(
+            f"{where}: weights.npz does not fit config.json ({str(error).strip().splitlines()[-1]}); "
+            "get the folder again"
+        ) from error
+    for weights in watched:
+        weights.check_all_used()
 
 
 class _Accounted(Mapping):
@@ -236,77 +216,18 @@ def _usage(message: str) -> CaptionerError:
     return CaptionerError(message, kind="usage")
 
 
-class KerasRuntime:
-    """Runs Keras models as they are trained: the reference for the other.
+def built_encoder(config: Mapping, weights: Weights, threads: int | None, where: str):
+    """The encoder as a Keras model; arguments as in `make_encoder`."""
+    with needs_extra("the keras runtime needs Keras and TensorFlow", "train"):
+        import keras  # noqa: F401
+    if threads is not None:
+        _limit_keras_threads(threads)
+    from captioner.models.encoder import EncoderConfig, build_encoder
+    from captioner.models.saving import load_weights
 
-    Args:
-        encoder: From `captioner.models.encoder.build_encoder`.
-        decoder: A `captioner.captions.decoder.Decoder`, or None.
-    """
-
-    name = "keras"
-    precision = "f32"
-    encode_batch = _KERAS_BATCH
-
-    def __init__(self, encoder, decoder=None):
-        from captioner.models.compiling import compiled
-
-        self.image_size = encoder.image_size
-        self.positions = math.prod(encoder.output["grid"].shape[1:-1])
-        self.vocabulary_size = 0 if decoder is None else decoder.config.vocabulary_size
-        self._encode = compiled(lambda images: encoder(images, training=False))
-        self._encoding = threading.Lock()  # one batch keeps all cores busy; several would only take more memory
-        if decoder is not None:
-            self._initial_state = compiled(decoder.initial_state)
-            self._step = compiled(decoder.step)
-
-    @classmethod
-    def from_weights(
-        cls, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, threads=None,
-        where="the model",
-    ):  # fmt: skip
-        """Builds the models; arguments as in `make_runtime`."""
-        with needs_extra("the keras runtime needs Keras and TensorFlow", "train"):
-            import keras  # noqa: F401
-        if threads is not None:
-            _limit_keras_threads(threads)
-        from captioner.captions.decoder import Decoder, DecoderConfig
-        from captioner.models.encoder import EncoderConfig, build_encoder
-        from captioner.models.saving import load_weights
-
-        encoder = build_encoder(EncoderConfig(**encoder_config))
-        load_weights(encoder, encoder_weights, where)
-        decoder = None
-        if decoder_config is not None:
-            decoder = Decoder(DecoderConfig(**decoder_config))
-            load_weights(decoder, decoder_weights, where)
-        return cls(encoder, decoder)
-
-    def encode(self, images: np.ndarray) -> Features:
-        """See `Runtime.encode`."""
-        # Always the same two shapes, one image or a whole batch, so that each is compiled once.
-        size = _KERAS_BATCH if len(images) > 1 else 1
-        batches = []
-        for first in range(0, max(len(images), 1), size):
-            batch = images[first : first + size]
-            padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
-            with self._encoding:
-                output = self._encode(np.concatenate([batch, padding]))
-            grid = np.asarray(output["grid"])
-            grid = grid.reshape(len(grid), -1, grid.shape[-1])
-            arrays = (grid, np.asarray(output["pooled"]), np.asarray(output["class_scores"]))
-            batches.append(Features(*(array[: len(batch)] for array in arrays)))
-        return Features.concatenate(batches)
-
-    def initial_state(self, features: Features):
-        """See `Runtime.initial_state`."""
-        state, memory = self._initial_state(features.grid)
-        return tuple(np.asarray(part) for part in state), memory
-
-    def step(self, tokens, state, memory):
-        """See `Runtime.step`."""
-        logits, state, attention = self._step(tokens, state, memory)
-        return np.asarray(logits), tuple(np.asarray(part) for part in state), np.asarray(attention)
+    encoder = build_encoder(EncoderConfig(**config))
+    load_weights(encoder, weights, where)
+    return encoder
 
 
 def _limit_keras_threads(threads: int):
@@ -323,43 +244,86 @@ def _limit_keras_threads(threads: int):
             pass
 
 
-class OpenVinoRuntime:
-    """Runs graphs built from the weights; see `make_runtime` for the arguments.
+class KerasEncoder:
+    """Runs an encoder as it is trained: the reference for the other.
+
+    Args:
+        encoder: From `captioner.models.encoder.build_encoder`.
+
+    Attributes:
+        name: ``keras``.
+        precision: What it multiplies in.
+        image_size: Side of the images that `encode` takes.
+        positions: Number of positions of the grid.
+        encode_batch: Images that one call of `encode` should be given where many threads call it.
+    """
+
+    name = "keras"
+    precision = "f32"
+    encode_batch = _KERAS_BATCH
+
+    def __init__(self, encoder):
+        from captioner.models.compiling import compiled
+
+        self.image_size = encoder.image_size
+        self.positions = math.prod(encoder.output["grid"].shape[1:-1])
+        self._encode = compiled(lambda images: encoder(images, training=False))
+        self._encoding = threading.Lock()  # one batch keeps all cores busy; several would only take more memory
+
+    def encode(self, images: np.ndarray) -> Features:
+        """Features of images (N, S, S, 3), uint8 RGB; N may be 0. The results do not depend on the batch."""
+        # Always the same two shapes, one image or a whole batch, so that each is compiled once.
+        size = _KERAS_BATCH if len(images) > 1 else 1
+        batches = []
+        for first in range(0, max(len(images), 1), size):
+            batch = images[first : first + size]
+            padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
+            with self._encoding:
+                output = self._encode(np.concatenate([batch, padding]))
+            grid = np.asarray(output["grid"])
+            grid = grid.reshape(len(grid), -1, grid.shape[-1])
+            arrays = (grid, np.asarray(output["pooled"]), np.asarray(output["class_scores"]))
+            batches.append(Features(*(array[: len(batch)] for array in arrays)))
+        return Features.concatenate(batches)
+
+
+class OpenVinoEncoder:
+    """Runs a graph built from the weights; see `make_encoder` for the arguments, and `KerasEncoder` for the attributes.
 
     Images are encoded one at a time, each on one core: nothing waits for a batch to fill, an image's features do not
     depend on the others, and the activations of one image stay in a core's cache.
 
-    In bfloat16 the first layers of the encoder stay in float32: they hold edge detectors whose large weights cancel, so
-    that rounding there does half of all the harm, while they are a small part of the work. With 8-bit integers
-    (``int8``) they stay as well, and so does the decoder, which is computed in what ``auto`` means.
+    In bfloat16 the first layers stay in float32: they hold edge detectors whose large weights cancel, so that rounding
+    there does half of all the harm, while they are a small part of the work. With 8-bit integers (``int8``) they stay
+    as well.
     """
 
     name = "openvino"
     encode_batch = 1
 
     def __init__(
-        self, encoder_config, encoder_weights, decoder_config=None, decoder_weights=None, *, precision="auto",
-        threads=None, ranges=None,
+        self, config: Mapping, weights: Weights, *, precision: str = "auto", threads: int | None = None,
+        ranges: Ranges | None = None,
     ):  # fmt: skip
         import openvino as ov
 
-        core = ov.Core()
+        self._core = ov.Core()
         threads = threads or available_cores()
-        fastest = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        fastest = "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         self.precision = fastest if precision == "auto" else precision
-        floats = fastest if self.precision == "int8" else self.precision
+        self._floats = fastest if self.precision == "int8" else self.precision
         ranges = ranges if self.precision == "int8" else None
-        self.image_size = encoder_config["image_size"]
-        settings = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        streams = {**settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": threads}
-        exact = ranges is None and floats == "f32"
-        layers = {(0, None): "f32"} if exact else {(0, _EXACT_LAYERS): "f32", (_EXACT_LAYERS, None): floats}
+        self.image_size = config["image_size"]
+        self._settings = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+        streams = {**self._settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": threads}
+        exact = ranges is None and self._floats == "f32"
+        layers = {(0, None): "f32"} if exact else {(0, _EXACT_LAYERS): "f32", (_EXACT_LAYERS, None): self._floats}
         self._encoder = [
-            core.compile_model(
+            self._core.compile_model(
                 encoder_graph(
-                    encoder_config["name"],
+                    config["name"],
                     self.image_size,
-                    encoder_weights,
+                    weights,
                     begin=begin,
                     end=end,
                     ranges=ranges if begin else None,
@@ -371,23 +335,13 @@ class OpenVinoRuntime:
         ]
         # One more than cores: none is idle while a thread hands over its image.
         self._workers = ThreadPoolExecutor(threads + 1, thread_name_prefix="captioner-encode")
-        # A request runs once at a time. Those of the encoder go from hand to hand, since threads come and go; of the
-        # decoder every thread has its own, as what a step returns must live until the next.
+        # A request runs once at a time; they go from hand to hand, since threads come and go.
         self._idle: deque[list] = deque()
-        self._requests = threading.local()
         self._shapes = [tuple(output.shape)[1:] for output in self._encoder[-1].outputs]
         self.positions = self._shapes[0][0]
-        self.vocabulary_size = 0
-        if decoder_config is not None:
-            self.vocabulary_size = decoder_config["vocabulary_size"]
-            if decoder_weights["output_bias"].shape != (self.vocabulary_size,):
-                raise ValueError(f"output_bias is not of size {self.vocabulary_size}")
-            together = {**settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": floats}
-            self._start = core.compile_model(start_graph(decoder_config, decoder_weights), "CPU", together)
-            self._next = core.compile_model(step_graph(decoder_config, decoder_weights), "CPU", together)
 
     def encode(self, images: np.ndarray) -> Features:
-        """See `Runtime.encode`."""
+        """See `KerasEncoder.encode`."""
         arrays = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
 
         def encode_one(i):
@@ -397,7 +351,7 @@ class OpenVinoRuntime:
                 requests = [model.create_infer_request() for model in self._encoder]
             outputs = [images[i : i + 1]]
             for request in requests:
-                outputs = _infer(request, outputs)
+                outputs = infer(request, outputs)
             for array, output in zip(arrays, outputs, strict=True):
                 array[i] = output[0]
             self._idle.append(requests)
@@ -409,36 +363,10 @@ class OpenVinoRuntime:
                 done.result()
         return Features(*arrays)
 
-    def initial_state(self, features: Features):
-        """See `Runtime.initial_state`."""
-        outputs = [output.copy() for output in _infer(self._request("start", self._start), [features.grid])]
-        return tuple(outputs[:-_MEMORY_PARTS]), tuple(outputs[-_MEMORY_PARTS:])
-
-    def step(self, tokens, state, memory):
-        """See `Runtime.step`."""
-        logits, *state, attention = _infer(self._request("next", self._next), [tokens, *state, *memory])
-        return logits, tuple(state), attention
-
-    def _request(self, name: str, model):
-        """This thread's own request for a model."""
-        request = getattr(self._requests, name, None)
-        if request is None:
-            request = model.create_infer_request()
-            setattr(self._requests, name, request)
-        return request
-
-
-def _infer(request, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Runs a request of OpenVINO; the arrays that it returns live until it runs again."""
-    import openvino as ov
-
-    # As `InferRequest.infer`, without what that spends on finding out what it was given: a step takes 1 ms.
-    inputs = [np.require(array, requirements="CW") for array in inputs]
-    for number, array in enumerate(inputs):
-        request.set_input_tensor(number, ov.Tensor(array, shared_memory=True))
-    request.start_async()
-    request.wait()
-    return [request.get_output_tensor(number).data for number in range(len(request.model_outputs))]
+    def _together(self, graph) -> PerThread:
+        """Another graph, which all cores compute together."""
+        settings = {**self._settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._floats}
+        return PerThread(self._core.compile_model(graph, "CPU", settings))
 
 
 def available_cores() -> int:

@@ -278,7 +278,7 @@ def test_finds_foreign_segments_in_real_clips(shared, tmp_path):
     """Trained on clips without their labels, it beats the difference of frames at finding what does not belong."""
     from captioner.media.videos import VideoReader
     from captioner.models.encoder import EncoderConfig, build_encoder
-    from captioner.models.runtime import make_runtime
+    from captioner.models.runtime import make_encoder
     from captioner.models.saving import named_weights
     from captioner.training.forecaster import ForecasterTraining, fit_forecaster
     from captioner.training.imagenet_weights import load_into, package_weights
@@ -287,13 +287,13 @@ def test_finds_foreign_segments_in_real_clips(shared, tmp_path):
     encoder = build_encoder(config)
     load_into(encoder, package_weights("lite0"))
     weights = {name.split("/", 1)[1]: value for name, value in named_weights(encoder, "encoder").items()}
-    runtime = make_runtime(config.to_dict(), weights, precision="f32")
+    encoder_runtime = make_encoder(config.to_dict(), weights, precision="f32")
     rows = list(csv.DictReader((shared / "clips" / "ucf101" / "labels.csv").open()))
 
     def read(row) -> tuple[np.ndarray, np.ndarray]:
         with VideoReader(shared / "clips" / "ucf101" / row["clip"], every=0.25, size=128) as reader:
             images = np.stack([frame.image for frame in reader])
-        return images.astype("f4"), runtime.encode(images).pooled
+        return images.astype("f4"), encoder_runtime.encode(images).pooled
 
     training = [read(row)[1] for row in rows if row["split"] == "train"][::3]
     forecaster = fit_forecaster(training, tmp_path / "model", options=ForecasterTraining(steps=400))

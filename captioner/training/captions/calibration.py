@@ -25,7 +25,7 @@ from captioner.evaluation.calibration import expected_calibration_error, reliabi
 from captioner.evaluation.ptb import tokenize
 from captioner.loading import load
 from captioner.media.images import read_image
-from captioner.models.openvino_graphs import Ranges, input_ranges, knows_encoder
+from captioner.models.encoder_graph import Ranges, input_ranges, knows_encoder
 from captioner.models.runtime import Features
 from captioner.models.saving import SHIPPED, SavedModel, read_model, save_model
 from captioner.training.captions.data import CaptionDataset, read_captions
