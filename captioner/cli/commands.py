@@ -250,6 +250,8 @@ def evaluate(
 ) -> int:
     """Scores a model and prints a table; the report goes to ``output``."""
     from captioner.evaluation.scoring import evaluate_captioner, evaluate_classifier, report_table, save_report
+    from captioner.training.captions.data import read_captions
+    from captioner.training.clips.data import read_clips
 
     loaded = computing.load(model)
     with ProgressBars() as bars:
@@ -258,10 +260,16 @@ def evaluate(
             bars.update("evaluating", done, total)
 
         if hasattr(loaded, "classify"):
-            report = evaluate_classifier(loaded, data, split, progress=progress)
+            report = evaluate_classifier(loaded, read_clips(data), split, progress=progress)
         else:
             report = evaluate_captioner(
-                loaded, data, split, search=search, batch_size=batch_size, meteor=meteor, progress=progress
+                loaded,
+                read_captions(data),
+                split,
+                search=search,
+                batch_size=batch_size,
+                meteor=meteor,
+                progress=progress,
             )
         for warning in report["warnings"]:
             bars.say(f"captioner: {printable(warning)}")

@@ -13,13 +13,15 @@ from captioner.errors import CaptionerError, DatasetError
 if TYPE_CHECKING:
     from captioner.captions.captioner import ImageCaptioner
     from captioner.clips.classifier import ClipClassifier
+    from captioner.training.captions.data import CaptionDataset
+    from captioner.training.clips.data import ClipDataset
 
 Progress = Callable[[int, int], None]
 
 
 def evaluate_captioner(
     model: ImageCaptioner,
-    data: str | os.PathLike,
+    dataset: CaptionDataset,
     split: str = "test",
     *,
     search: Mapping[str, Any] | None = None,
@@ -31,7 +33,7 @@ def evaluate_captioner(
 
     Args:
         model: The captioner.
-        data: Folder in a layout of `captioner.training.captions.data.read_captions`.
+        dataset: From `captioner.training.captions.data.read_captions`.
         split: ``train``, ``dev``, ``test`` or ``all``.
         search: Search options that differ from the model's own.
         batch_size: Photos computed together.
@@ -46,9 +48,7 @@ def evaluate_captioner(
         DatasetError: There is nothing to score.
     """
     from captioner.evaluation.report import evaluate_captions
-    from captioner.training.captions.data import read_captions
 
-    dataset = read_captions(data)
     files = dataset.split(split)
     paths = [dataset.images[file] for file in files]
     captions, failed = {}, []
@@ -60,14 +60,14 @@ def evaluate_captioner(
             captions[file] = outcome
         progress(done, len(files))
     if not captions:
-        raise DatasetError(f"{data}: none of the {len(files)} photos of the split {split!r} can be read")
+        raise DatasetError(f"{dataset.folder}: none of the {len(files)} photos of the split {split!r} can be read")
     report = evaluate_captions(dataset.references(captions), captions, meteor=meteor)
     return {"model": model.name, "split": split, "warnings": list(dataset.warnings), "failed": failed, **report}
 
 
 def evaluate_classifier(
     model: ClipClassifier,
-    data: str | os.PathLike,
+    dataset: ClipDataset,
     split: str = "test",
     *,
     progress: Progress = lambda done, total: None,
@@ -76,7 +76,7 @@ def evaluate_classifier(
 
     Args:
         model: The clip classifier.
-        data: What `captioner.training.clips.data.read_clips` takes.
+        dataset: From `captioner.training.clips.data.read_clips`.
         split: ``train``, ``val``, ``test`` or ``all``.
         progress: Called with how many clips are done, and of how many.
 
@@ -88,9 +88,7 @@ def evaluate_classifier(
         DatasetError: There is nothing to score.
     """
     from captioner.evaluation.classification import evaluate_clips
-    from captioner.training.clips.data import read_clips
 
-    dataset = read_clips(data)
     clips = dataset.split(split)
     predictions, failed = {}, []
     for done, clip in enumerate(clips, 1):
@@ -100,7 +98,7 @@ def evaluate_classifier(
             failed.append({"file": clip.name, "error": error.to_dict()})
         progress(done, len(clips))
     if not predictions:
-        raise DatasetError(f"{data}: none of the {len(clips)} clips of the split {split!r} can be read")
+        raise DatasetError(f"{dataset.source}: none of the {len(clips)} clips of the split {split!r} can be read")
     truth = {clip.name: clip.label for clip in clips if clip.name in predictions}
     report = evaluate_clips(truth, predictions, groups={clip.name: clip.group for clip in clips})
     return {"model": model.name, "split": split, "warnings": list(dataset.warnings), "failed": failed, **report}

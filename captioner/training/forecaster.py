@@ -20,7 +20,7 @@ from keras import ops
 from captioner.errors import DatasetError
 from captioner.models.recurrent import GRUCell
 from captioner.models.saving import save_model
-from captioner.training.captions.options import check_setting
+from captioner.training.settings import check_setting
 from captioner.videos.forecaster import Forecaster, ForecasterConfig, standardised
 
 FEWEST_VIDEOS = 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 
-from captioner.errors import CaptionerError
 from captioner.models.search import SearchOptions
+from captioner.training.settings import check_setting
 
 STAGES = ("decoder", "finetune", "self_critical", "self_critical_finetune")
 PRECISIONS = ("bf16", "f32")
@@ -179,19 +179,3 @@ class CaptionTrainingOptions:
         # Checkpoints from before these could be chosen do not have them.
         defaults = {entry.name: entry.default for entry in fields(self) if entry.name in _ADDED_LATER}
         return {name: value for name, value in record.items() if name not in defaults or value != defaults[name]}
-
-
-def check_setting(options, name: str, holds: bool, wanted: str) -> None:
-    """Refuses a setting that makes no sense.
-
-    Args:
-        options: What has the setting.
-        name: Name of the setting.
-        holds: Whether it makes sense.
-        wanted: What it must be, for the message.
-
-    Raises:
-        CaptionerError: It makes no sense (``kind="usage"``).
-    """
-    if not holds:
-        raise CaptionerError(f"{name} must be {wanted}, not {getattr(options, name)!r}", kind="usage")

@@ -19,9 +19,9 @@ from captioner.clips.network import ClipNetwork
 from captioner.clips.ridge import RIDGE, RidgeConfig, RidgeHead
 from captioner.clips.windows import WindowOptions
 from captioner.errors import CaptionerError, DatasetError
-from captioner.training.captions.loop import Checkpoint, TrainingLog
-from captioner.training.captions.options import check_setting
+from captioner.training.checkpoint import Checkpoint, TrainingLog
 from captioner.training.clips.data import Clip, ClipWindows, grouped_share
+from captioner.training.settings import check_setting
 
 VIEWS = {
     False: (PLAIN, View(flip=True)),

@@ -17,14 +17,13 @@ from captioner.models.tokenizer import Tokenizer
 from captioner.training.captions.batches import CachedBatches, TokenTable, augment_photo
 from captioner.training.captions.loop import (
     CaptionTrainingModel,
-    Checkpoint,
-    TrainingLog,
     TwoRateAdamW,
     averaged_weights,
     fit_stage,
     make_optimizer,
 )
 from captioner.training.captions.options import CaptionTrainingOptions, StageOptions
+from captioner.training.checkpoint import Checkpoint, TrainingLog
 
 VOCABULARY = 11
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import charts, drawings, pages, screens, surfaces
-from .canvas import compressed, worn
+from captioner.training.captions.pictures import charts, drawings, pages, screens, surfaces
+from captioner.training.captions.pictures.canvas import compressed, worn
 
 # How often each kind comes, relative to the others: what films and folders hold most comes most.
 KINDS = {

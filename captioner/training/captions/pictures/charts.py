@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .canvas import (
+from captioner.training.captions.pictures.canvas import (
     Drawn,
     a,
     canvas,

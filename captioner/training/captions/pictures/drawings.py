@@ -5,7 +5,21 @@ from __future__ import annotations
 import numpy as np
 from PIL import ImageFilter
 
-from .canvas import Drawn, a, canvas, colour, colours, curve, dark, font, light, phrase, pick, picture, some
+from captioner.training.captions.pictures.canvas import (
+    Drawn,
+    a,
+    canvas,
+    colour,
+    colours,
+    curve,
+    dark,
+    font,
+    light,
+    phrase,
+    pick,
+    picture,
+    some,
+)
 
 
 def _pen(rng: np.random.Generator):

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Drawn, a, canvas, colour, curve, dark, font, light, number, paragraph, phrase, pick, prose, some
+from captioner.training.captions.pictures.canvas import (
+    Drawn,
+    a,
+    canvas,
+    colour,
+    curve,
+    dark,
+    font,
+    light,
+    number,
+    paragraph,
+    phrase,
+    pick,
+    prose,
+    some,
+)
 
 
 def printed(rng: np.random.Generator) -> Drawn:

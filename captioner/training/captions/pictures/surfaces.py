@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .canvas import Drawn, a, canvas, colour, colours, dark, light, pick, picture, smooth, some
+from captioner.training.captions.pictures.canvas import (
+    Drawn,
+    a,
+    canvas,
+    colour,
+    colours,
+    dark,
+    light,
+    pick,
+    picture,
+    smooth,
+    some,
+)
 
 
 def blank(rng: np.random.Generator) -> Drawn:
