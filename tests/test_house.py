@@ -23,8 +23,8 @@ ROWS = (
     ("captions", "clips", "translation"),
     ("outputs",),
     ("models", "media"),
-    ("results",),
-    ("atomic",),
+    ("results", "schema"),
+    ("atomic", "files"),
     ("names",),
     ("errors",),
 )
