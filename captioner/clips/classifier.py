@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from captioner.clips.frames import Encode
-from captioner.clips.head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities, pad
+from captioner.clips.head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities
 from captioner.clips.local_motion import LOCAL_MOTION
 from captioner.clips.ridge import RidgeConfig, RidgeHead
 from captioner.clips.windows import (
@@ -194,7 +194,7 @@ class ClipClassifier:
             (RidgeHead if ridge else ClipHead)(head, saved.part(f"member{i}"), str(saved.folder))
             for i in range(members)
         )
-        self._ensemble = None if ridge else ClipEnsemble(self.heads)
+        self._head = self.heads[0] if ridge else ClipEnsemble(self.heads)
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
         encoder = captioner
@@ -323,7 +323,7 @@ class ClipClassifier:
     def probabilities(self, measured: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """Calibrated probabilities (windows, classes)."""
         parts = (measured[start : start + _WINDOWS_AT_ONCE] for start in range(0, len(measured), _WINDOWS_AT_ONCE))
-        logits = [self._ensemble(*pad(part)) if self._ensemble else self.heads[0](part)[None] for part in parts]
+        logits = [self._head.logits(part) for part in parts]
         return averaged_probabilities(np.concatenate(logits, axis=1), self.temperature)
 
     def label_windows(self, spans, measured, threshold: float) -> list[Window]:

@@ -169,6 +169,10 @@ class ClipHead:
         """Logits (N, classes) and attention over the frames (N, T), for inputs and mask from `pad`."""
         return _infer(self.config, self.weights, inputs, mask)
 
+    def logits(self, windows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+        """Logits (1, N, classes) of windows, each from `captioner.clips.windows.measure_window`."""
+        return self(*_padded(windows, self.config.streams))[0][None]
+
 
 class ClipEnsemble:
     """Several clip networks of the same settings, computed together: a step of all costs little more than one of one.
@@ -192,6 +196,14 @@ class ClipEnsemble:
     def __call__(self, inputs: Mapping[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
         """Logits (members, N, classes), for inputs and mask from `pad`."""
         return _infer(self.config, self._weights, inputs, mask)[0]
+
+    def logits(self, windows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+        """Logits (members, N, classes) of windows, each from `captioner.clips.windows.measure_window`."""
+        return self(*_padded(windows, self.config.streams))
+
+
+def _padded(windows: Sequence[Mapping[str, np.ndarray]], streams: Sequence[str]):
+    return pad([{name: window[name] for name in streams} for window in windows])
 
 
 def _infer(config: ClipConfig, weights: Mapping[str, np.ndarray], inputs, mask) -> tuple[np.ndarray, np.ndarray]:

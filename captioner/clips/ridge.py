@@ -147,8 +147,8 @@ class RidgeHead:
         self.weights = checked_arrays(weights, weight_shapes(config), where, "which config.json does not ask for")
         self.codebook = Codebook(self.weights)
 
-    def __call__(self, windows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-        """Logits (N, classes) of windows, each from `captioner.clips.windows.measure_window`."""
+    def logits(self, windows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+        """Logits (1, N, classes) of windows, each from `captioner.clips.windows.measure_window`."""
         logits = np.tile(self.weights["output/bias"], (len(windows), 1))
         if self.config.vectors:
             rows = np.stack([summary(window, self.config.vectors) for window in windows])
@@ -157,4 +157,4 @@ class RidgeHead:
         if LOCAL_MOTION in self.config.streams:
             rows = np.stack([self.codebook.encode(window[LOCAL_MOTION]) for window in windows])
             logits += rows @ self.weights["vlad/kernel"]
-        return logits
+        return logits[None]

@@ -83,11 +83,11 @@ def test_logits_against_a_slow_reference_and_alone_as_together():
     head = RidgeHead(SMALL, weights)
     windows = [random_window(seed, frames) for seed, frames in enumerate([9, 8, 14, 2])]
     windows[1]["change"][1:] *= 100  # far outside, cut off
-    logits = head(windows)
+    (logits,) = head.logits(windows)
     assert logits.shape == (4, 3) and logits.dtype == np.float32
     for window, row in zip(windows, logits, strict=True):
         np.testing.assert_allclose(row, slow_logits(SMALL, weights, window), atol=1e-4)
-        np.testing.assert_allclose(head([window])[0], row, atol=1e-6)
+        np.testing.assert_allclose(head.logits([window])[0, 0], row, atol=1e-6)
 
 
 def test_a_window_in_which_nothing_moves_and_one_of_one_frame():
@@ -95,7 +95,7 @@ def test_a_window_in_which_nothing_moves_and_one_of_one_frame():
     still = random_window(0) | {LOCAL_MOTION: np.zeros((8, 4, 5, CELL_SIZE), np.float32)}
     single = {name: value[:1] for name, value in random_window(1).items() if name != LOCAL_MOTION}
     single[LOCAL_MOTION] = np.zeros((0, 4, 5, CELL_SIZE), np.float32)
-    assert np.isfinite(head([still, single])).all()
+    assert np.isfinite(head.logits([still, single])).all()
     assert not head.codebook.encode(still[LOCAL_MOTION]).any()
     assert not summary(single, ["change"])[SMALL.channels :].any()
 

@@ -377,8 +377,7 @@ def clip_logits(
     """Logits of the windows of each clip (windows, classes), in its plain view."""
     if not clips:
         return {}
-    windows = [only(window, head.config.streams) for clip in clips for window in measured[clip.name][0].inputs]
-    logits = head(windows) if isinstance(head, RidgeHead) else head(*pad(windows))[0]
+    (logits,) = head.logits([window for clip in clips for window in measured[clip.name][0].inputs])
     ends = np.cumsum([len(measured[clip.name][0].inputs) for clip in clips])
     return {clip.name: part for clip, part in zip(clips, np.split(logits, ends[:-1]), strict=True)}
 
