@@ -8,6 +8,7 @@ from typing import Any
 
 from captioner.errors import CaptionerError, needs_extra
 from captioner.names import printable
+from captioner.results import NOTHING_KNOWN
 
 MAX_UPLOAD = 200 * 2**20
 """Bytes of the largest file that the page takes."""
@@ -64,7 +65,8 @@ class Page:
         """Says what happens in a clip.
 
         Returns:
-            Label to probability over the whole clip, empty without a classifier; rows of start, end, caption.
+            Label to probability over the whole clip, nothing known among them, empty without a classifier; rows of
+            start, end, caption.
 
         Raises:
             CaptionerError: The clip cannot be read.
@@ -77,8 +79,11 @@ class Page:
         seconds = sum(window.end - window.start for window in analysis.labels)
         labels: dict[str, float] = {}
         for window in analysis.labels:
+            weight = (1.0 if window.known is None else window.known) * (window.end - window.start) / seconds
             for label, probability in window.probabilities.items():
-                labels[label] = labels.get(label, 0.0) + probability * (window.end - window.start) / seconds
+                labels[label] = labels.get(label, 0.0) + probability * weight
+        if labels and analysis.label is None:  # the page headlines what is likeliest
+            labels = {NOTHING_KNOWN: 1.0 - max(labels.values())}
         return labels, rows
 
 

@@ -106,6 +106,10 @@ class Caption:
         }
 
 
+NOTHING_KNOWN = "nothing known"
+"""What outputs say where a classifier gives no label."""
+
+
 @dataclass(frozen=True)
 class Window:
     """A stretch of a clip with the label that the classifier gives it.
@@ -113,9 +117,10 @@ class Window:
     Attributes:
         start: Seconds from the start of the video.
         end: Seconds from the start of the video.
-        label: The label, or None when no class is likely enough.
-        probability: Calibrated probability of the most likely class, 0..1.
-        probabilities: Calibrated probability of every class.
+        label: The label, or None when nothing known is likely enough to happen.
+        probability: Calibrated probability of the most likely class, 0..1, if one of them happens.
+        probabilities: The same of every class.
+        known: Calibrated probability that one of the classes happens at all; None where the classifier cannot tell.
     """
 
     start: float
@@ -123,17 +128,20 @@ class Window:
     label: str | None
     probability: float
     probabilities: dict[str, float] = field(default_factory=dict)
+    known: float | None = None
 
     def __repr__(self) -> str:
-        return f"Window({self.start:.1f}-{self.end:.1f} s, {self.label!r}, {self.probability:.2f})"
+        said = f"{_said(self.label)}, {self.probability:.2f}{_known(self.known)}"
+        return f"Window({self.start:.1f}-{self.end:.1f} s, {said})"
 
     def to_dict(self) -> dict:
-        """``{"start", "end", "label", "probability"}``."""
+        """``{"start", "end", "label", "probability", "known"}``."""
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "label": self.label,
             "probability": round(self.probability, 6),
+            "known": None if self.known is None else round(self.known, 6),
         }
 
 
@@ -142,19 +150,24 @@ class ClipPrediction:
     """What happens in a clip.
 
     Attributes:
-        label: The most likely class over the whole clip, or None when no class is likely enough.
-        probability: Its calibrated probability, 0..1 (of the most likely class where label is None).
-        probabilities: Calibrated probability of every class; they sum to 1.
+        label: The most likely class over the whole clip, or None when nothing known is likely enough to happen.
+        probability: Its calibrated probability, 0..1, if one of the classes happens (of the most likely class where
+            label is None).
+        probabilities: The same of every class; they sum to 1.
         windows: Predictions of the sliding windows, in order of time.
+        known: Calibrated probability, 0..1, that one of the classes happens at all; ``known * probability`` is compared
+            with the threshold. None where the classifier cannot tell.
     """
 
     label: str | None
     probability: float
     probabilities: dict[str, float]
     windows: tuple[Window, ...] = ()
+    known: float | None = None
 
     def __repr__(self) -> str:
-        return f"ClipPrediction({self.label!r}, {self.probability:.2f}, {_counted(self.windows, 'window')})"
+        said = f"{_said(self.label)}, {self.probability:.2f}{_known(self.known)}"
+        return f"ClipPrediction({said}, {_counted(self.windows, 'window')})"
 
     def to_dict(self) -> dict:
         """The JSONL record of the design, without ``file``."""
@@ -162,6 +175,7 @@ class ClipPrediction:
             "label": self.label,
             "probability": round(self.probability, 6),
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
+            "known": None if self.known is None else round(self.known, 6),
             "windows": [window.to_dict() for window in self.windows],
         }
 
@@ -236,7 +250,7 @@ class VideoAnalysis:
         height: Height in pixels after rotation.
         fps: Frames per second that the container states (0 where it states none).
         segments: Captions with times, in order, not overlapping.
-        label: Label of the whole video, or None (no classifier, or nothing likely enough).
+        label: Label of the whole video, or None (no classifier, or nothing known is likely enough to happen).
         labels: Sliding windows of the clip classifier, in order of time.
         novelty: Forecast error over time.
         truncated: Whether the file ended before the container said it would.
@@ -258,7 +272,8 @@ class VideoAnalysis:
 
     def __repr__(self) -> str:
         cut = ", truncated" if self.truncated else ""
-        return f"VideoAnalysis({self.duration:.1f} s, {_counted(self.segments, 'segment')}, label {self.label!r}{cut})"
+        label = f", {_said(self.label)}" if self.label or self.classifier else ""
+        return f"VideoAnalysis({self.duration:.1f} s, {_counted(self.segments, 'segment')}{label}{cut})"
 
     def _repr_html_(self) -> str:
         """A strip with a stretch for each segment and a mark where something is unusual, and the segments below."""
@@ -273,7 +288,9 @@ class VideoAnalysis:
             if point.unusual
         )
         rows = "".join(segment._repr_row() for segment in self.segments)
-        heading = _escaped(f"{self.duration:.1f} s" + (f", {self.label}" if self.label else ""))
+        heading = _escaped(
+            f"{self.duration:.1f} s" + (f", {self.label or NOTHING_KNOWN}" if self.label or self.classifier else "")
+        )
         cut = ", the file is truncated" if self.truncated else ""
         return (
             f'<div><b>{heading}</b>{cut}<div style="position:relative;height:16px;margin:4px 0">{strip}</div>'
@@ -299,6 +316,14 @@ class VideoAnalysis:
 
 _STRIPES = ("#0072B2", "#56B4E9")
 _UNUSUAL = "#D55E00"
+
+
+def _said(label: str | None) -> str:
+    return NOTHING_KNOWN if label is None else f"label {label!r}"
+
+
+def _known(known: float | None) -> str:
+    return "" if known is None else f", known {known:.2f}"
 
 
 def _counted(things: tuple, name: str) -> str:

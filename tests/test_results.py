@@ -42,9 +42,14 @@ VIDEO = VideoAnalysis(
         (WORDS[0], "Word('a', 0.61)"),
         (VIDEO, "VideoAnalysis(8.0 s, 2 segments, label 'Surfing & more', truncated)"),
         (VIDEO.segments[0], "Segment(0.0-6.0 s, 'a <b> runs')"),
-        (VIDEO.labels[0], "Window(0.0-8.0 s, 'Surfing & more', 0.91)"),
+        (VIDEO.labels[0], "Window(0.0-8.0 s, label 'Surfing & more', 0.91)"),
         (VIDEO.novelty[1], "NoveltyPoint(4.0 s, 3.25, unusual)"),
-        (ClipPrediction(None, 0.3, {"a": 0.3}, VIDEO.labels), "ClipPrediction(None, 0.30, 1 window)"),
+        (ClipPrediction(None, 0.3, {"a": 0.3}, VIDEO.labels), "ClipPrediction(nothing known, 0.30, 1 window)"),
+        (
+            ClipPrediction("a", 0.9, {"a": 0.9}, VIDEO.labels, 0.75),
+            "ClipPrediction(label 'a', 0.90, known 0.75, 1 window)",
+        ),
+        (VideoAnalysis(2.0, 4, 3, 25.0, (), classifier="actions"), "VideoAnalysis(2.0 s, 0 segments, nothing known)"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -19,7 +19,7 @@ from captioner.atomic import write_atomic
 from captioner.errors import needs_extra
 from captioner.names import printable
 from captioner.outputs.records import Record
-from captioner.outputs.writers import clock
+from captioner.outputs.writers import certainty, clock
 from captioner.results import Caption, VideoAnalysis
 
 with needs_extra("figures need matplotlib", "plots"):
@@ -192,29 +192,31 @@ def timeline_figure(video: VideoAnalysis | Record) -> Picture:
         lane = lanes.pop(0)
         names = sorted({window["label"] for window in windows if window["label"] is not None})
         for window in windows:
-            known = window["label"] is not None
+            if window["label"] is None:  # empty where nothing known happens
+                continue
             lane.bar(
                 window["start"],
-                window["probability"],
+                certainty(window),
                 width=window["end"] - window["start"],
                 align="edge",
-                color=COLOURS[names.index(window["label"]) % len(COLOURS)] if known else "#cccccc",
+                color=COLOURS[names.index(window["label"]) % len(COLOURS)],
                 edgecolor="white",
-                label=printable(window["label"]) if known else "none likely",
+                label=printable(window["label"]),
             )
         lane.set_ylim(0, 1)
         lane.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         _axes(lane, y="label\nprobability")
         handles = dict(zip(*reversed(lane.get_legend_handles_labels()), strict=True))
-        lane.legend(
-            handles.values(),
-            handles,
-            fontsize=_TEXT - 2,
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=6,
-            frameon=False,
-        )
+        if handles:
+            lane.legend(
+                handles.values(),
+                handles,
+                fontsize=_TEXT - 2,
+                loc="lower left",
+                bbox_to_anchor=(0, 1),
+                ncols=6,
+                frameon=False,
+            )
     if novelty:
         lane = lanes.pop(0)
         times, values = [one["time"] for one in novelty], [one["value"] for one in novelty]

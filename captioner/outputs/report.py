@@ -22,7 +22,8 @@ import jinja2
 from captioner.names import printable
 from captioner.outputs.records import Record
 from captioner.outputs.thumbnails import smaller
-from captioner.outputs.writers import clock
+from captioner.outputs.writers import certainty, clock
+from captioner.results import NOTHING_KNOWN
 
 COLOURS = 8
 """Colours for labels that the templates' style sheet has, as classes ``c0`` to ``c7``."""
@@ -54,13 +55,15 @@ def video_page(record: Record) -> str:
         "video.html",
         title=_name(record),
         record=record,
+        label=_label(record),
         error=None,
         decimals=int(duration <= _SHORT),
         segments=[
             {**one, "number": number, **_place(one, duration), "picture": _picture(one, width, number)}
             for number, one in enumerate(segments, 1)
         ],
-        windows=[{**one, **_place(one, duration)} for one in windows],
+        # Nothing is drawn where nothing known happens.
+        windows=[{**one, **_place(one, duration), "certainty": certainty(one)} for one in windows if one["label"]],
         colours=_colours(one["label"] for one in windows),
         novelty=_novelty(record.get("novelty") or [], duration),
         ticks=_ticks(duration),
@@ -92,7 +95,7 @@ def videos_page(entries: Iterable[tuple[Record, str | None]], *, title: str = "V
                 "link": _link(page),
                 "duration": duration,
                 "decimals": int(duration <= _SHORT),
-                "label": record.get("label"),
+                "label": _label(record),
                 "truncated": record.get("truncated"),
                 "picture": _picture(middle, _TINY, len(videos)),
                 "segments": [
@@ -101,8 +104,9 @@ def videos_page(entries: Iterable[tuple[Record, str | None]], *, title: str = "V
                 "unusual": [one["time"] for one in record.get("novelty") or [] if one["unusual"]],
             }
         )
-        labels[record.get("label")] += 1
-    named = [(label, count) for label, count in labels.most_common() if label is not None]
+        labels[_label(record)] += 1
+    named = [(label, labels[label]) for label, _ in labels.most_common() if label not in (None, NOTHING_KNOWN)]
+    named += [(NOTHING_KNOWN, labels[NOTHING_KNOWN])] * (NOTHING_KNOWN in labels)
     return _render(
         "videos.html",
         title=title,
@@ -156,6 +160,11 @@ def _environment() -> jinja2.Environment:
         name=os.path.basename,
     )
     return environment
+
+
+def _label(record: Record) -> str | None:
+    """Label of the whole video; None where there was no classifier."""
+    return record.get("label") or (NOTHING_KNOWN if record.get("classifier") else None)
 
 
 def _name(record: Record) -> str:

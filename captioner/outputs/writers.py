@@ -21,6 +21,7 @@ from captioner.atomic import write_error
 from captioner.names import printable
 from captioner.outputs.records import Record, json_line, without_thumbnails
 from captioner.outputs.subtitles import to_srt, to_vtt
+from captioner.results import NOTHING_KNOWN
 
 FORMATS = ("text", "json", "jsonl", "csv")
 """What `RecordWriter` writes."""
@@ -32,7 +33,7 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 _COLUMNS = {
     "image": ("file", "rank", "caption", "confidence", "score", "finished", "model", "error"),
-    "clip": ("file", "label", "probability", "probabilities", "error"),
+    "clip": ("file", "label", "probability", "probabilities", "known", "error"),
     "video": ("file", "start", "end", "caption", "confidence", "label", "probability", "error"),
 }
 
@@ -58,13 +59,14 @@ def clip_csv_rows(record: Record) -> list[list[Any]]:
     """Rows of one classified clip: one, with its probabilities as ``dancing 0.9; running 0.1``.
 
     Returns:
-        Rows of ``file, label, probability, probabilities, error``.
+        Rows of ``file, label, probability, probabilities, known, error``.
     """
     file = _cell(record["file"])
     if "error" in record:
-        return [[file, "", "", "", _cell(_reason(record))]]
+        return [[file, "", "", "", "", _cell(_reason(record))]]
     probabilities = "; ".join(f"{label} {p:.4f}" for label, p in _descending(record["probabilities"]))
-    return [[file, _cell(record["label"] or ""), record["probability"], _cell(probabilities), ""]]
+    known = "" if record.get("known") is None else record["known"]
+    return [[file, _cell(record["label"] or NOTHING_KNOWN), record["probability"], _cell(probabilities), known, ""]]
 
 
 def video_csv_rows(record: Record) -> list[list[Any]]:
@@ -77,8 +79,9 @@ def video_csv_rows(record: Record) -> list[list[Any]]:
     if "error" in record:
         return [[file, *[""] * 6, _cell(_reason(record))]]
     rows = []
+    nothing = {"label": NOTHING_KNOWN if record.get("classifier") else "", "probability": ""}
     for segment in record["segments"]:
-        first = segment["labels"][0] if segment["labels"] else {"label": "", "probability": ""}
+        first = segment["labels"][0] if segment["labels"] else nothing
         times = [segment["start"], segment["end"]]
         caption = [_cell(segment["caption"]), segment["confidence"]]
         rows.append([file, *times, *caption, _cell(first["label"]), first["probability"], ""])
@@ -92,20 +95,27 @@ def image_text(record: Record) -> str:
 
 
 def clip_text(record: Record) -> str:
-    """A clip's label as a line for people; where none is likely enough, it says which came nearest."""
+    """A clip's label as a line for people, with its probability, nothing known being one of the possibilities."""
     if record["label"] is not None:
-        return printable(f"{record['label']} ({record['probability']:.0%})")
-    nearest, probability = _descending(record["probabilities"])[0]
-    return printable(f"none of the known actions (nearest: {nearest}, {probability:.0%})")
+        return printable(f"{record['label']} ({certainty(record):.0%})")
+    nearest, _ = _descending(record["probabilities"])[0]
+    return printable(f"{NOTHING_KNOWN} (nearest: {nearest}, {certainty(record):.0%})")
 
 
 def video_text(record: Record) -> str:
     """A video's segments as lines for people: ``0:12  a man rides a bike  [cycling 93%]``."""
     lines = [f"{clock(record['duration'])} long" + (", cut short" if record["truncated"] else "")]
+    if record.get("classifier"):
+        lines[0] += f", {record['label'] or NOTHING_KNOWN}"
     for segment in record["segments"]:
         labels = ", ".join(f"{one['label']} {one['probability']:.0%}" for one in segment["labels"][:1])
         lines.append(f"    {clock(segment['start'])}  {segment['caption']}" + (f"  [{labels}]" if labels else ""))
     return "\n".join(printable(line) for line in lines)
+
+
+def certainty(record: Record) -> float:
+    """Probability of a window's or a clip's likeliest class, with the possibility that none of them happens."""
+    return record["probability"] * (1.0 if record.get("known") is None else record["known"])
 
 
 def clock(seconds: float, decimals: int = 0) -> str:

@@ -536,9 +536,9 @@ def test_classify(run, films, monkeypatch, tmp_path):
     assert status == 1 and len(err.splitlines()) == 1
     records = lines(out)
     assert names(records, films) == ["a.avi", "a.mp4", "sub/b.mp4", "sub/broken.mp4"]
-    assert set(records[1]) == {"file", "label", "probability", "probabilities", "windows"}
+    assert set(records[1]) == {"file", "label", "probability", "probabilities", "known", "windows"}
     assert [record.get("label") for record in records] == [None, "running", None, None]
-    assert set(records[1]["windows"][0]) == {"start", "end", "label", "probability"} and "error" in records[3]
+    assert set(records[1]["windows"][0]) == {"start", "end", "label", "probability", "known"} and "error" in records[3]
     status, out, _ = run(
         "classify", films / "a.mp4", "--model", "any", "--output", tmp_path / "labels.csv", "--format", "csv"
     )
@@ -597,9 +597,9 @@ def test_clips_in_which_nothing_known_happens(run, films, classifier):
     assert [record] == json.loads(out["json"])
     assert record["label"] is None and {window["label"] for window in record["windows"]} == {None}
     nearest, probability = max(record["probabilities"].items(), key=lambda item: item[1])
-    assert out["text"] == f"{films / 'a.mp4'}: none of the known actions (nearest: {nearest}, {probability:.0%})\n"
+    assert out["text"] == f"{films / 'a.mp4'}: nothing known (nearest: {nearest}, {probability:.0%})\n"
     (row,) = csv.DictReader(out["csv"].splitlines())
-    assert (row["label"], float(row["probability"])) == ("", record["probability"])
+    assert (row["label"], float(row["probability"])) == ("nothing known", record["probability"])
     assert row["probabilities"].startswith(f"{nearest} {probability:.4f};") and record["probability"] == probability
 
 

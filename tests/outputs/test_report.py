@@ -176,7 +176,7 @@ def test_a_video_s_page_shows_its_segments():
     assert len([one for one in page.all("li") if one.get("class") == "card"]) == 4
     for text in ("a.mp4", "0:20.0 long", "320 × 240", "29.97 frames", "4 segments", "label running", "long jump 80%",
                  "a dog & a <cat> 3", "0:15.0 – 0:20.0", "25% sure", "captions by flickr8k", "labels by ucf101-6",
-                 "Unusual moments: 0:14.0", "none of the known actions"):  # fmt: skip
+                 "Unusual moments: 0:14.0", "empty where nothing known happens"):  # fmt: skip
         assert text in page.words, text
     assert "cut short" not in page.words
     pictures = [Image.open(io.BytesIO(base64.b64decode(one["src"].split(",")[1]))) for one in page.all("img")]
@@ -210,7 +210,6 @@ def test_lanes_without_data_are_left_out():
     assert "No segment" in Page(video_page(empty)).words
     flat = video(novelty=(NoveltyPoint(0.0, 0.0),))
     assert Page(video_page(flat)).all("polyline")
-    assert "none of the known actions" not in Page(video_page(video(labels=(Window(0, 9, "a", 0.9),)))).words
 
 
 @pytest.mark.parametrize("classifier", ["ucf101-6", None])
@@ -221,8 +220,24 @@ def test_nothing_known_in_a_video_is_never_written_as_none(classifier):
     texts = {name: write(record) for name, write in VIDEO_SIDECARS.items()}
     texts |= {"html": video_page(record), "index": videos_page([(record, None)])}
     assert [name for name, text in texts.items() if "None" in text] == []
-    assert ("none of the known actions 40%" in texts["html"]) == bool(classifier)
+    for format in ("html", "index", "txt", "csv"):
+        assert ("nothing known" in texts[format]) == bool(classifier), format
     assert json.loads(texts["json"])["label"] is None
+
+
+def test_stretches_without_a_label_are_empty():
+    windows = (Window(0.0, 5.0, "a", 0.8, known=0.5), Window(5.0, 10.0, None, 0.9, known=0.1))
+    page = Page(video_page(video(labels=windows)))
+    assert "a 40%" in page.words and "90%" not in page.words
+    (bar,) = [one for one in page.all("rect") if one.get("y")]
+    assert (bar["x"], bar["width"], float(bar["height"])) == ("0.0%", "25.0%", 25.6)
+
+
+def test_the_run_s_page_counts_labels_and_names_nothing_known_last():
+    entries = [(video(label=label), None) for label in (None, "b", None, "a", "a", None)]
+    assert "Labels: a 2, b 1, nothing known 3" in Page(videos_page(entries)).words
+    without = video(label=None, labels=(), classifier=None)
+    assert "nothing known" not in Page(videos_page([(without, None)])).words
 
 
 def test_a_failed_video_s_page_says_why():

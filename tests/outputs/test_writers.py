@@ -164,9 +164,11 @@ def test_csv_rows_of_an_image_and_of_a_video():
     assert lines == [
         "file,start,end,caption,confidence,label,probability,error",
         "a.mp4,0.0,4.0,a dog runs,0.73,running,0.9,",
-        "a.mp4,4.0,9.5,a man rides a bike,0.73,,,",
+        "a.mp4,4.0,9.5,a man rides a bike,0.73,nothing known,,",
     ]
-    assert to_csv([RECORDS["clip"]], "clip").splitlines()[1] == "a.avi,diving,0.8,diving 0.8000; running 0.2000,"
+    assert to_csv([RECORDS["clip"]], "clip").splitlines()[1] == "a.avi,diving,0.8,diving 0.8000; running 0.2000,,"
+    unlike = {**RECORDS["clip"], "label": None, "known": 0.25}
+    assert to_csv([unlike], "clip").splitlines()[1] == "a.avi,nothing known,0.8,diving 0.8000; running 0.2000,0.25,"
 
 
 def test_text_is_one_line_an_item_without_control_characters():
@@ -178,7 +180,7 @@ def test_text_is_one_line_an_item_without_control_characters():
     assert written("text", "clip", [FAILED]) == "bad.mp4: failed: bad.mp4: no video\\nat all\n"
     assert written("text", "clip", [RECORDS["clip"]]) == "a.avi: diving (80%)\n"
     assert written("text", "video", [RECORDS["video"]]).splitlines() == [
-        "a.mp4: 0:09 long, cut short",
+        "a.mp4: 0:09 long, cut short, running",
         "    0:00  a dog runs  [running 90%]",
         "    0:04  a man rides a bike",
     ]
@@ -186,7 +188,9 @@ def test_text_is_one_line_an_item_without_control_characters():
 
 def test_clip_text_without_a_label_names_the_nearest():
     record = {"file": "a", "label": None, "probability": 0.4, "probabilities": {"a": 0.25, "b": 0.4}}
-    assert clip_text(record) == "none of the known actions (nearest: b, 40%)"
+    assert clip_text(record) == "nothing known (nearest: b, 40%)"
+    assert clip_text({**record, "known": 0.25}) == "nothing known (nearest: b, 10%)"
+    assert clip_text({**record, "label": "b", "known": 0.9}) == "b (36%)"
 
 
 @pytest.mark.parametrize(
