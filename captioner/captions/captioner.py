@@ -104,6 +104,7 @@ class ImageCaptioner:
         must_include: str | Sequence[str] = (),
         require_objects: bool | str = "auto",
         seeds: Sequence[int] | None = None,
+        style: str = "",
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
         **options: Any,
@@ -119,6 +120,7 @@ class ImageCaptioner:
                 or names one that is not there (see `captioner.captions.concepts`). ``auto``: with beam search, where
                 neither ``prefix`` nor ``must_include`` asks for something else.
             seeds: One seed an image for sampling; by default ``seed`` for all of them.
+            style: Manner of writing, one of ``model.tokenizer.styles``; "" is the general one.
             attention: Whether every word keeps its attention map.
             batch_size: Images computed together.
             **options: Fields of `captioner.models.search.SearchOptions`: ``beam_size``, ``n_best``, ``max_length``,
@@ -190,6 +192,7 @@ class ImageCaptioner:
             "prefix": prefix,
             "must_include": (must_include,) if isinstance(must_include, str) else tuple(must_include),
             "require_objects": require_objects,
+            "style": style,
             "attention": attention,
         }
         if seeds is None:
@@ -228,6 +231,7 @@ class ImageCaptioner:
         prefix: str = "",
         must_include: Sequence[str] = (),
         require_objects: bool | str = "auto",
+        style: str = "",
         attention: bool = True,
     ) -> list[Caption]:
         """Captions encoded images; several frames of one scene may share a row by lying behind each other in the grid.
@@ -238,6 +242,7 @@ class ImageCaptioner:
             prefix: First words that every caption must have.
             must_include: Words that every caption must contain.
             require_objects: See `caption`.
+            style: See `caption`.
             attention: Whether every word keeps its attention map.
 
         Returns:
@@ -252,9 +257,9 @@ class ImageCaptioner:
         state, memory = self.runtime.initial_state(features)
         special = self.tokenizer
         constraints: dict[str, Any] = {
-            "start": special.start,
+            "start": special.start_of(style),
             "end": special.end,
-            "forbidden": (special.pad, special.start, special.unknown),
+            "forbidden": special.forbidden,
             "prefix": self._known_words(prefix, "prefix"),
         }
         phrases = [self._known_words(word, "must_include") for word in must_include]
@@ -304,7 +309,7 @@ class ImageCaptioner:
         if unknown:
             raise CaptionerError(
                 f"{argument}: the model does not know the word {unknown[0]!r}; "
-                f"its {len(self.tokenizer) - 4} words are in model.tokenizer.words",
+                f"its {len(self.tokenizer) - len(SPECIAL)} words are in model.tokenizer.words",
                 kind="usage",
             )
         return self.tokenizer.encode(words)

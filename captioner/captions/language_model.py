@@ -117,7 +117,7 @@ class LanguageModel:
             state = tuple(np.array(part) for part in state)  # the runtime uses its arrays again
             logits = np.array(logits, np.float64)
             # As in the search: what no caption may hold gets no share.
-            logits[:, [special.pad, special.start, special.unknown]] = -np.inf
+            logits[:, list(special.forbidden)] = -np.inf
             logits -= logits.max(axis=-1, keepdims=True)
             steps.append(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
         return np.stack(steps, axis=1)

@@ -259,8 +259,22 @@ Cell = Annotated[str | None, typer.Option(help="Recurrent cell: lstm, gru or sim
 
 @command(train_app, "captions")
 def train_captions(
-    data: TrainData,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Folder with photos and captions; again for more. FOLDER:0.5 shows its photos half as often, "
+            "FOLDER@STYLE gives it a manner of writing of its own.",
+            metavar="DIR[:WEIGHT][@STYLE]",
+        ),
+    ],
     output: TrainOutput,
+    dev: Annotated[
+        list[Path] | None, typer.Option(help="Photos for choosing epochs alone; again for more.", metavar="DIR")
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Captioner whose encoder to start from.", show_default="ImageNet", metavar="NAME|DIR"),
+    ] = None,
     stages: Annotated[
         str, typer.Option(help="Comma-separated, each from the one named before it.")
     ] = "decoder,finetune,self_critical,self_critical_finetune",
@@ -290,9 +304,10 @@ def train_captions(
     from captioner.cli import commands
 
     return commands.train_captions(
-        data, output, stages,
+        data, output, dev or [], stages,
         _given(
-            encoder=encoder, image_size=image_size, cell=cell, min_count=min_count, precision=precision,
+            start_from=start_from, encoder=encoder, image_size=image_size, cell=cell, min_count=min_count,
+            precision=precision,
             memory_dropout=memory_dropout, channel_dropout=channel_dropout,
         ),
         _given(

@@ -283,7 +283,13 @@ def evaluate(
 
 
 def train_captions(
-    data: Path, output: Path, stages: str, options: Mapping[str, Any], epochs: Mapping[str, int], seed: int | None
+    data: Sequence[str],
+    output: Path,
+    dev: Sequence[Path],
+    stages: str,
+    options: Mapping[str, Any],
+    epochs: Mapping[str, int],
+    seed: int | None,
 ) -> int:
     """Trains a captioner and prints the record of each stage."""
     from captioner.training.captions.options import STAGES, CaptionTrainingOptions
@@ -299,7 +305,7 @@ def train_captions(
         from captioner.training.captions.run import train_captions
 
     with ProgressBars() as bars:
-        records = train_captions(data, output, chosen, stages=names, progress=_training_bars(bars))
+        records = train_captions(data, output, chosen, dev=dev, stages=names, progress=_training_bars(bars))
     print(json.dumps(records, indent=2, default=str))
     return 0
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from captioner.errors import ModelLoadError
+from captioner.errors import CaptionerError, ModelLoadError
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
@@ -32,32 +32,51 @@ class Tokenizer:
 
     Args:
         words: The words after the four special tokens, in order of their numbers.
+        styles: Manners of writing besides the general one, each with a start token of its own after the words, as
+            multilingual translators name the language (Johnson et al. 2017).
 
     Attributes:
         pad, start, end, unknown: Numbers of the special tokens: 0, 1, 2, 3.
+        forbidden: Numbers of all tokens that no caption may hold.
     """
 
     pad, start, end, unknown = range(4)
 
-    def __init__(self, words: Sequence[str]):
-        self.words = (*SPECIAL, *words)
+    def __init__(self, words: Sequence[str], styles: Sequence[str] = ()):
+        self.styles = tuple(styles)
+        self.words = (*SPECIAL, *words, *(f"<{style}>" for style in self.styles))
+        self._last_word = len(SPECIAL) + len(words) - 1
+        self.forbidden = (self.pad, self.start, self.unknown, *range(self._last_word + 1, len(self.words)))
         self._numbers = {word: number for number, word in enumerate(self.words)}
         if len(self._numbers) != len(self.words):
             twice = next(word for word, count in Counter(self.words).items() if count > 1)
             raise ModelLoadError(f"the vocabulary holds {twice!r} twice")
 
     @classmethod
-    def from_captions(cls, captions: Iterable[str], min_count: int = 5) -> Tokenizer:
+    def from_captions(cls, captions: Iterable[str], min_count: int = 5, styles: Sequence[str] = ()) -> Tokenizer:
         """The words that occur at least ``min_count`` times, most frequent first, ties in alphabetical order."""
         counts = Counter(word for caption in captions for word in normalize(caption))
         kept = [word for word, count in counts.items() if count >= min_count]
-        return cls(sorted(kept, key=lambda word: (-counts[word], word)))
+        return cls(sorted(kept, key=lambda word: (-counts[word], word)), styles)
 
     def __len__(self) -> int:
         return len(self.words)
 
     def __contains__(self, word: str) -> bool:
-        return word in self._numbers and word not in SPECIAL
+        return len(SPECIAL) <= self._numbers.get(word, 0) <= self._last_word
+
+    def start_of(self, style: str) -> int:
+        """Number of the token that a caption in this style begins with; "" is the general one.
+
+        Raises:
+            CaptionerError: There is no such style (``kind="usage"``); the message names those that there are.
+        """
+        if not style:
+            return self.start
+        if style not in self.styles:
+            known = ", ".join(self.styles) or "the general one alone"
+            raise CaptionerError(f"unknown style {style!r}; this model has {known}", kind="usage")
+        return self._numbers[f"<{style}>"]
 
     def encode(self, text: str | Sequence[str], *, end: bool = False) -> list[int]:
         """Token numbers of a sentence or a list of words; unknown words become `unknown`.
@@ -70,12 +89,14 @@ class Tokenizer:
         numbers = [self._numbers.get(word, self.unknown) for word in words]
         return [*numbers, self.end] if end else numbers
 
-    def encode_batch(self, texts: Sequence[str], max_length: int) -> np.ndarray:
-        """Tokens (len(texts), max_length + 2) int32: start, at most ``max_length`` words, end (if it fits), padding."""
+    def encode_batch(self, texts: Sequence[str], max_length: int, style: str = "") -> np.ndarray:
+        """Tokens (len(texts), max_length + 2) int32: start of the style, at most ``max_length`` words, end (if it
+        fits), padding."""
+        start = self.start_of(style)
         batch = np.full((len(texts), max_length + 2), self.pad, np.int32)
         for row, text in zip(batch, texts, strict=True):
             words = self.encode(text)
-            tokens = [self.start, *words[:max_length], *([self.end] if len(words) <= max_length else [])]
+            tokens = [start, *words[:max_length], *([self.end] if len(words) <= max_length else [])]
             row[: len(tokens)] = tokens
         return batch
 
@@ -85,13 +106,16 @@ class Tokenizer:
         for number in numbers:
             if number == self.end:
                 break
-            if number >= len(SPECIAL):
+            if len(SPECIAL) <= number <= self._last_word:
                 words.append(self.words[number])
         return words
 
     def to_json(self) -> str:
         """The vocabulary as JSON text."""
-        return json.dumps({"format": 1, "words": self.words[len(SPECIAL) :]}, ensure_ascii=False, indent=0)
+        record = {"format": 1, "words": self.words[len(SPECIAL) : self._last_word + 1]}
+        if self.styles:
+            record["styles"] = self.styles
+        return json.dumps(record, ensure_ascii=False, indent=0)
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
@@ -102,14 +126,14 @@ class Tokenizer:
         """
         try:
             record = json.loads(text)
-            words = record["words"]
-            if record["format"] != 1 or not isinstance(words, list):
+            words, styles = record["words"], record.get("styles", [])
+            if record["format"] != 1 or not isinstance(words, list) or not isinstance(styles, list):
                 raise ValueError("unexpected content")
-            if not all(isinstance(word, str) and word for word in words):
+            if not all(isinstance(word, str) and word for word in (*words, *styles)):
                 raise ValueError("a word is no text")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelLoadError(f"not a vocabulary of format 1 ({error})") from error
-        return cls(words)
+        return cls(words, styles)
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioner.errors import ModelLoadError
+from captioner.errors import CaptionerError, ModelLoadError
 from captioner.evaluation.ptb import tokenize
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words, normalize
 
@@ -131,3 +131,19 @@ def test_agrees_with_the_metrics_on_real_captions(shared):
     texts = [line.split("\t", 1)[1] for line in lines]
     same = sum(normalize(text) == tokenize(text) for text in texts)
     assert same / len(texts) > 0.98
+
+
+def test_styles_are_start_tokens_after_the_words():
+    tokenizer = Tokenizer(["dog", "runs"], ["short", "long"])
+    assert len(tokenizer) == 8 and tokenizer.start_of("") == tokenizer.start
+    assert [tokenizer.start_of(style) for style in tokenizer.styles] == [6, 7]
+    assert tokenizer.encode_batch(["dog runs"], 3, "long").tolist() == [[7, 4, 5, 2, 0]]
+    assert tokenizer.forbidden == (0, 1, 3, 6, 7)
+    assert tokenizer.decode([7, 4, 6, 5, 2]) == ["dog", "runs"]
+    assert "<short>" not in tokenizer and "runs" in tokenizer
+    again = Tokenizer.from_json(tokenizer.to_json())
+    assert (again.words, again.styles) == (tokenizer.words, tokenizer.styles)
+    with pytest.raises(CaptionerError, match=r"unknown style 'loud'.*short, long"):
+        tokenizer.start_of("loud")
+    with pytest.raises(CaptionerError, match="the general one alone"):
+        Tokenizer(["dog"]).start_of("short")

@@ -33,23 +33,42 @@ class TokenTable:
     unknown: int
 
     @classmethod
-    def build(cls, captions: Mapping[str, Sequence[str]], tokenizer: Tokenizer, max_length: int) -> TokenTable:
-        """Encodes captions; those with fewer than `MIN_WORDS` words are left out unless the photo has no other."""
+    def build(
+        cls,
+        captions: Mapping[str, Sequence[str]],
+        tokenizer: Tokenizer,
+        max_length: int,
+        style_of: Callable[[str], str] = lambda file: "",
+    ) -> TokenTable:
+        """Encodes captions; those with fewer than `MIN_WORDS` words are left out unless the photo has no other.
+
+        Args:
+            captions: File to captions.
+            tokenizer: The vocabulary.
+            max_length: Most words of a caption.
+            style_of: File to the style that its captions begin with.
+        """
         tokens, sided = {}, set()
         for file, texts in captions.items():
             long_enough = [text for text in texts if len(normalize(text)) >= MIN_WORDS] or list(texts)
-            tokens[file] = tokenizer.encode_batch(long_enough, max_length)
+            tokens[file] = tokenizer.encode_batch(long_enough, max_length, style_of(file))
             if any(_SIDES & set(normalize(text)) for text in texts):
                 sided.add(file)
         return cls(tokens, frozenset(sided), tokenizer.start, tokenizer.unknown)
 
     def draw(self, files: Sequence[str], captions: int, rng: np.random.Generator) -> np.ndarray:
-        """Captions of some photos: int32 (files, captions, max_length + 2); repeated only where there are too few."""
+        """Captions of some photos: int32 (files, captions, max_length + 2).
+
+        Where a photo has too few, the rest are empty: every caption counts once, whatever others its photo has.
+        """
         rows = []
         for file in files:
             table = self.tokens[file]
-            order = rng.permutation(len(table))
-            rows.append(table[np.resize(order, captions)])
+            row = np.zeros((captions, table.shape[1]), np.int32)
+            row[:, 0] = table[0, 0]
+            drawn = rng.permutation(len(table))[:captions]
+            row[: len(drawn)] = table[drawn]
+            rows.append(row)
         return np.stack(rows)
 
     def targets(self, drawn: np.ndarray, label_smoothing: float) -> tuple[np.ndarray, dict]:
@@ -80,6 +99,11 @@ class Epoch:
         return prefetch(self._batches, depth=3)
 
 
+def permuted(files: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """All files in random order."""
+    return [files[i] for i in rng.permutation(len(files))]
+
+
 class CachedBatches:
     """Cross-entropy batches from cached grids.
 
@@ -90,29 +114,36 @@ class CachedBatches:
         table: The captions.
         batch_size: Photos a step.
         captions: Captions a photo.
+        drawn: ``drawn(files, rng)``: those of an epoch, in random order, always as many; by default all.
         label_smoothing: See `captioner.training.captions.options.StageOptions`.
         seed: Order, captions and views of epoch e depend on (seed, e) alone.
     """
 
-    def __init__(self, files, grids, table: TokenTable, *, batch_size, captions, label_smoothing, seed):
+    def __init__(self, files, grids, table: TokenTable, *, batch_size, captions, label_smoothing, seed, drawn=permuted):
         self.files = list(files)
+        self.drawn = drawn
+        self._length = len(drawn(self.files, np.random.default_rng(seed)))
         self.grids = grids
         self.table = table
-        self.batch_size = min(batch_size, len(self.files))
+        self.batch_size = min(batch_size, self._length)
         self.captions = captions
         self.label_smoothing = label_smoothing
         self.seed = seed
 
     def __call__(self, epoch: int) -> Epoch:
         """Batches (x, y) of an epoch; the photos that fill no batch wait for the next one."""
-        return Epoch(len(self.files) // self.batch_size, self._produce(epoch))
+        return Epoch(len(self), self._produce(epoch))
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return self._length // self.batch_size
 
     def shuffled(self, epoch: int) -> Iterator[tuple[list[str], np.random.Generator]]:
         """Files of each batch of an epoch, with the random generator to use for it."""
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.files))
-        for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-            yield [self.files[i] for i in order[start : start + self.batch_size]], rng
+        files = self.drawn(self.files, rng)
+        for start in range(0, len(files) - self.batch_size + 1, self.batch_size):
+            yield files[start : start + self.batch_size], rng
 
     def grid(self, files: Sequence[str], rng: np.random.Generator) -> np.ndarray:
         """Grids (files, positions, C) float16, each in a view drawn at random."""

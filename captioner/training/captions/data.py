@@ -7,6 +7,8 @@ import io
 import json
 import random
 import re
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,12 @@ SPLITS = ("train", "dev", "test")
 SPLIT_ALIASES = {"val": "dev", "valid": "dev", "validation": "dev", "restval": "train"}
 """Other names of the splits."""
 
+FULL_REFERENCES = 5
+"""Captions a photo that scores are usually made with."""
+
+PEOPLE = "people"
+"""Who wrote the captions of a data set that says nothing else."""
+
 
 @dataclass(frozen=True)
 class CaptionDataset:
@@ -31,6 +39,8 @@ class CaptionDataset:
         captions: File name to its captions as written.
         splits: ``train``, ``dev``, ``test`` (those that exist) to file names. Photos in no split are in none of them.
         warnings: What was left out, in sentences.
+        authors: File name to who wrote each of its captions, where it was not always people: `PEOPLE`, ``written`` (by
+            a model that looked at the photo), or what the folder calls it.
     """
 
     folder: Path
@@ -38,6 +48,7 @@ class CaptionDataset:
     captions: dict[str, tuple[str, ...]] = field(repr=False)
     splits: dict[str, tuple[str, ...]] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    authors: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> tuple[str, ...]:
         """File names of a split; ``all`` is every photo.
@@ -57,6 +68,12 @@ class CaptionDataset:
         """Captions of some photos."""
         return {file: list(self.captions[file]) for file in files}
 
+    def written_by(self, files) -> Counter[str]:
+        """How many captions of some photos each kind of author wrote."""
+        return Counter(
+            author for file in files for author in self.authors.get(file, (PEOPLE,) * len(self.captions[file]))
+        )
+
 
 def read_captions(folder: str | Path, *, seed: int = 0) -> CaptionDataset:
     """Reads a folder of photos and captions.
@@ -65,9 +82,12 @@ def read_captions(folder: str | Path, *, seed: int = 0) -> CaptionDataset:
     30k token files (``*.token.txt`` or ``*.token``) with their ``*trainImages.txt`` lists; Kaggle's
     ``captions.txt`` (a table with the columns image and caption); ``metadata.jsonl`` (``file_name`` with ``text``
     or ``captions``, and optionally ``split``; the name of a subfolder that holds one is the split);
-    ``captions.json`` (a list of objects with ``file`` and ``captions``). The captions lie in the folder or one
-    below it, photos anywhere below. Where the layout knows no splits, 80 % of the photos become train, 10 % dev and
-    10 % test by a shuffle with ``seed``.
+    ``captions.json`` (a list of objects with ``file``, ``captions`` and perhaps ``author``;
+    ``captions-AUTHOR.json`` beside it holds captions that somebody else wrote, for example ``captions-written.json``
+    those of a model). The captions lie in the folder or one below it, photos anywhere below. Where the layout knows no
+    splits, 80 % of the photos become train, 10 % dev and 10 % test by a shuffle with ``seed``; but where people did not
+    write all captions, a tenth of the photos with five captions by people become dev, by their names, and all others
+    train: a score needs people's captions.
 
     Args:
         folder: The folder.
@@ -103,8 +123,8 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
     return []
 
 
-# A reader yields (file name, caption, split or None) for every caption.
-_Rows = Iterator[tuple[str, str, str | None]]
+# A reader yields (file name, caption, split or None) for every caption, and who wrote it if that was not people.
+_Rows = Iterator[tuple[str, str, str | None] | tuple[str, str, str | None, str]]
 
 
 def _karpathy(folder: Path, files: list[Path]) -> _Rows:
@@ -169,9 +189,11 @@ def _metadata_jsonl(folder: Path, files: list[Path]) -> _Rows:
 
 
 def _list_of_files(folder: Path, files: list[Path]) -> _Rows:
-    for record in _json(files[0]):
-        for caption in _several(record["captions"]):
-            yield record["file"], caption, record.get("split")
+    for path in (files[0], *sorted(files[0].parent.glob("captions-*.json"))):
+        author = path.stem.partition("-")[2] or PEOPLE
+        for record in _json(path):
+            for caption in _several(record["captions"]):
+                yield record["file"], caption, record.get("split"), record.get("author", author)
 
 
 _READERS: tuple[tuple[str, Callable[[Path, list[Path]], _Rows]], ...] = (
@@ -187,11 +209,13 @@ _READERS: tuple[tuple[str, Callable[[Path, list[Path]], _Rows]], ...] = (
 
 def _assemble(folder: Path, rows: _Rows, seed: int) -> CaptionDataset:
     captions: dict[str, list[str]] = {}
+    authors: dict[str, list[str]] = {}
     splits: dict[str, str] = {}
-    for name, caption, split in rows:
+    for name, caption, split, *author in rows:
         texts = captions.setdefault(name, [])
         if caption.strip():
             texts.append(caption.strip())
+            authors.setdefault(name, []).extend(author or (PEOPLE,))
         if split:
             split = SPLIT_ALIASES.get(split, split)
             if splits.setdefault(name, split) != split:
@@ -213,15 +237,19 @@ def _assemble(folder: Path, rows: _Rows, seed: int) -> CaptionDataset:
     if splits:
         members = {name: tuple(file for file in images if splits.get(file) == name) for name in SPLITS}
     else:
-        members = _random_splits(sorted(images), seed)
+        mixed = any(author != PEOPLE for name in images for author in authors[name])
+        judged = [name for name in sorted(images) if authors[name].count(PEOPLE) >= FULL_REFERENCES]
+        members = _judged_splits(sorted(images), judged) if mixed else _random_splits(sorted(images), seed)
         sizes = ", ".join(f"{len(files)} {name}" for name, files in members.items())
-        warnings.append(f"the layout has no splits: {sizes} at random (seed {seed})")
+        how = "by name, dev among those with five captions by people" if mixed else f"at random (seed {seed})"
+        warnings.append(f"the layout has no splits: {sizes} {how}")
     return CaptionDataset(
         folder=folder,
         images=images,
         captions={name: tuple(captions[name]) for name in images},
         splits=members,
         warnings=tuple(warning for warning in warnings if warning),
+        authors={name: tuple(authors[name]) for name in images if set(authors[name]) != {PEOPLE}},
     )
 
 
@@ -263,6 +291,12 @@ def _random_splits(files: list[str], seed: int) -> dict[str, tuple[str, ...]]:
         "dev": tuple(files[:held_out]),
         "test": tuple(files[held_out : 2 * held_out]),
     }
+
+
+def _judged_splits(files: list[str], judged: list[str]) -> dict[str, tuple[str, ...]]:
+    """A tenth of the judged photos as dev, chosen by a checksum of their names, so that more photos change nothing."""
+    dev = {name for name in judged if zlib.crc32(name.encode()) % 10 == 0}
+    return {"train": tuple(name for name in files if name not in dev), "dev": tuple(sorted(dev)), "test": ()}
 
 
 def _list(what: str, names: list[str]) -> str:

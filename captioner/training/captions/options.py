@@ -10,7 +10,7 @@ from captioner.training.settings import check_setting
 STAGES = ("decoder", "finetune", "self_critical", "self_critical_finetune")
 PRECISIONS = ("bf16", "f32")
 CELLS = ("lstm", "gru", "simple_rnn")
-_ADDED_LATER = ("units", "embedding_units", "memory_units", "heads", "memory_dropout", "channel_dropout")
+_ADDED_LATER = ("units", "embedding_units", "memory_units", "heads", "memory_dropout", "channel_dropout", "start_from")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class CaptionTrainingOptions:
 
     Attributes:
         encoder: Name of the encoder.
+        start_from: Name or folder of a captioner whose encoder the training starts from; "" is ImageNet's.
         image_size: Side of its input; None is its own.
         cell: Recurrent cell of the decoder: ``lstm``, ``gru`` or ``simple_rnn``.
         units: See `captioner.captions.decoder.DecoderConfig`, as for the five below.
@@ -101,6 +102,7 @@ class CaptionTrainingOptions:
     """
 
     encoder: str = "lite2"
+    start_from: str = ""
     image_size: int | None = None
     cell: str = "lstm"
     units: int = 512

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 
 import keras
@@ -33,9 +34,10 @@ from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
 from captioner.training import imagenet_weights
 from captioner.training.captions.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
 from captioner.training.captions.card import captioner_card
-from captioner.training.captions.data import CaptionDataset, read_captions
+from captioner.training.captions.data import CaptionDataset
 from captioner.training.captions.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos
 from captioner.training.captions.loop import CaptionTrainingModel, fit_stage, make_optimizer
+from captioner.training.captions.mixture import Mixture, Source, read_mixture
 from captioner.training.captions.options import STAGES, CaptionTrainingOptions, StageOptions
 from captioner.training.captions.self_critical import Sampler, SelfCriticalBatches
 
@@ -58,7 +60,8 @@ class CaptionTraining:
     """A training run in a folder.
 
     Args:
-        data: Photos and captions.
+        data: Photos and captions; of several data sets, the epochs of every stage are chosen by the mean of their dev
+            scores.
         output: Where checkpoints, caches, logs and the model go.
         options: Settings.
         progress: Called with (what, epoch, epochs, step, steps, loss).
@@ -69,27 +72,30 @@ class CaptionTraining:
 
     def __init__(
         self,
-        data: CaptionDataset,
+        data: CaptionDataset | Mixture,
         output: str | Path,
         options: CaptionTrainingOptions | None = None,
         progress: Progress | None = None,
     ):
-        self.data = data
+        self.data = data if isinstance(data, Mixture) else Mixture.of([Source(data)])
+        data = self.data
         self.output = Path(output)
         self.options = options or CaptionTrainingOptions()
         self.progress = progress
-        self.train_files = data.split("train")
-        self.dev_files = data.split("dev")
-        self._check_split()
+        self.train_files = data.train
+        self.dev_files = tuple(file for files in data.dev.values() for file in files)
         self.tokenizer = Tokenizer.from_captions(
-            (text for file in self.train_files for text in data.captions[file]), self.options.min_count
+            (text for file in self.train_files for text in data.captions[file]), self.options.min_count, data.styles
         )
         self.table = TokenTable.build(
-            {file: data.captions[file] for file in self.train_files}, self.tokenizer, self.options.max_length
+            {file: data.captions[file] for file in self.train_files},
+            self.tokenizer,
+            self.options.max_length,
+            data.style_of,
         )
-        if len(self.tokenizer) == len(SPECIAL):
+        if len(self.tokenizer) == len(SPECIAL) + len(data.styles):
             raise DatasetError(
-                f"{data.folder}: no word occurs {self.options.min_count} times in the training captions; "
+                f"{', '.join(data.sources)}: no word occurs {self.options.min_count} times in the training captions; "
                 "there are too few of them, or min_count is too high"
             )
         keras.utils.set_random_seed(self.options.decoder.seed)
@@ -99,13 +105,18 @@ class CaptionTraining:
         self._start = compiled(self.decoder.initial_state)
         self._step = compiled(self.decoder.step)
         self._history: list[dict] = []
-        self._references = {f: [tokenize(text) for text in data.captions[f]] for f in self.dev_files}
-        self._cider = metrics.CiderD(self._references)
+        self._references = {
+            name: {f: [tokenize(text) for text in data.captions[f]] for f in files} for name, files in data.dev.items()
+        }
+        self._cider = {name: metrics.CiderD(references) for name, references in self._references.items()}
 
     def _build(self) -> tuple[keras.Model, Decoder]:
         options = self.options
         encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
-        if options.encoder in LITE_VARIANTS:
+        if options.start_from:
+            saved = read_model(options.start_from)
+            load_weights(encoder, saved.part("encoder"), str(saved.folder))
+        elif options.encoder in LITE_VARIANTS:
             imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
         config = DecoderConfig(
             len(self.tokenizer),
@@ -156,7 +167,7 @@ class CaptionTraining:
         """
         saved = read_model(folder)
         if Tokenizer.from_json(saved.texts["tokenizer.json"]).words != self.tokenizer.words:
-            raise DatasetError(f"{folder}: was trained with another vocabulary than {self.data.folder} gives")
+            raise DatasetError(f"{folder}: was trained with another vocabulary than these data give")
         load_weights(self.encoder, saved.part("encoder"), str(folder))
         load_weights(self.decoder, saved.part("decoder"), str(folder))
         self._history = saved.metadata.get("stages", [])
@@ -180,33 +191,45 @@ class CaptionTraining:
         self.progress(f"features ({view.name})", 1, 1, done, total, 0.0)
 
     def evaluate(self, features: Features) -> dict:
-        """Scores of the captions of dev photos: ``cider_d`` x 100, ``bleu_4`` x 100, ``words``, ``distinct``."""
+        """Scores of the captions of dev photos.
+
+        Returns:
+            ``cider_d`` and ``bleu_4`` (x 100), ``words`` a caption, ``distinct`` captions and ``vocabulary``: words in
+            use. Of several data sets these are the first one's but for ``cider_d``, which is the mean over all, and
+            every one's CIDEr-D follows as ``cider_d NAME``.
+        """
         captions = self.caption(features)
         candidates = {file: tokenize(join_words(words)) for file, words in captions.items()}
-        files = list(candidates)
-        bleu = metrics.bleu({file: self._references[file] for file in files}, candidates)
-        return {
-            "cider_d": 100 * float(self._cider.score(files, candidates.values()).mean()),
-            "bleu_4": 100 * float(bleu[0][3]),
-            "words": float(np.mean([len(tokens) for tokens in candidates.values()])),
-            "distinct": len({" ".join(tokens) for tokens in candidates.values()}),
-            "vocabulary": len({token for tokens in candidates.values() for token in tokens}),
-        }
+        cider, scores = {}, {}
+        for name, references in self._references.items():
+            own = {file: candidates[file] for file in references if file in candidates}
+            cider[name] = 100 * float(self._cider[name].score(own, own.values()).mean())
+            if not scores:
+                scores = {
+                    "bleu_4": 100 * float(metrics.bleu({file: references[file] for file in own}, own)[0][3]),
+                    "words": float(np.mean([len(tokens) for tokens in own.values()])),
+                    "distinct": len({" ".join(tokens) for tokens in own.values()}),
+                    "vocabulary": len({token for tokens in own.values() for token in tokens}),
+                }
+        each = {f"cider_d {name}": value for name, value in cider.items()} if len(cider) > 1 else {}
+        return {"cider_d": float(np.mean(list(cider.values()))), **scores, **each}
 
     def caption(self, features: Features, options: SearchOptions | None = None) -> dict[str, list[str]]:
-        """Words of the best caption of every photo."""
+        """Words of the best caption of every photo, in the style of its data set."""
         special = self.tokenizer
         captions = {}
-        for start in range(0, len(features.files), 100):
-            files = features.files[start : start + 100]
-            grid = features.arrays["grid"][features.rows[start : start + 100]].astype(np.float32)
+        rows = zip(features.files, features.rows, strict=True)
+        alike = (group for _, group in groupby(rows, lambda row: self.data.style_of(row[0])))
+        for batch in (batch for group in alike for batch in iter(lambda group=group: list(islice(group, 100)), [])):
+            files = [file for file, _ in batch]
+            grid = features.arrays["grid"][[row for _, row in batch]].astype(np.float32)
             found = search(
                 self._numpy_step,
                 *self._start(grid),
                 options or self.options.search,
-                start=special.start,
+                start=special.start_of(self.data.style_of(files[0])),
                 end=special.end,
-                forbidden=(special.pad, special.start, special.unknown),
+                forbidden=special.forbidden,
             )
             captions.update((file, special.decode(best[0].tokens)) for file, best in zip(files, found, strict=True))
         return captions
@@ -255,7 +278,7 @@ class CaptionTraining:
         options: StageOptions = getattr(self.options, stage)
         return SelfCriticalBatches(
             batches,
-            references=self.data.captions,
+            mixture=self.data,
             tokenizer=self.tokenizer,
             sampler=Sampler(self.decoder, self.tokenizer, self.options.samples, self.options.max_length, encoder),
             mix=self.options.mix,
@@ -267,7 +290,7 @@ class CaptionTraining:
         with _precision(self.options.precision):
             model = CaptionTrainingModel(self.decoder, encoder, options)
         slow = encoder.trainable_variables if encoder else ()
-        model.compile(make_optimizer(options, len(batches(0)), slow), jit_compile=False)
+        model.compile(make_optimizer(options, len(batches), slow), jit_compile=False)
         started = time.strftime("%Y-%m-%d")
 
         def evaluate():
@@ -281,6 +304,8 @@ class CaptionTraining:
             "options": self.options.settings(stage),
             "data": hashlib.sha256(json.dumps(sorted(self.data.captions.items())).encode()).hexdigest(),
         }
+        if len(self.data.sources) > 1:
+            settings["sources"] = {name: [one.weight, one.style] for name, one in self.data.sources.items()}
         done = {entry["stage"] for entry in self._history}
         if skipped := [earlier for earlier in STAGES[: STAGES.index(stage)] if earlier not in done]:
             settings["skipped"] = skipped
@@ -294,7 +319,7 @@ class CaptionTraining:
         config = {"encoder": self.encoder.config.to_dict(), "decoder": self.decoder.config.to_dict()}
         metadata = {
             **metadata,
-            "data": self.data.folder.name,
+            "data": self._data_record(),
             "train_photos": len(self.train_files),
             "options": asdict(self.options),
             "versions": {"python": platform.python_version(), "keras": keras.__version__},
@@ -309,6 +334,22 @@ class CaptionTraining:
             card=captioner_card(folder.name, config, metadata),
         )
 
+    def _data_record(self) -> str | dict:
+        """What was trained on: the name of the one data set, or of each its photos, weight, style and captions."""
+        if len(self.data.sources) == 1:
+            return next(iter(self.data.sources))
+        record = {}
+        for name, source in self.data.sources.items():
+            trained = source.data.split("train") if source.weight else ()
+            record[name] = {
+                "train_photos": len(trained),
+                "dev_photos": len(self.data.dev.get(name, ())),
+                "weight": source.weight,
+                "style": source.style,
+                "captions": dict(source.data.written_by(trained)),
+            }
+        return record
+
     def _numpy_step(self, tokens, state, memory):
         logits, state, attention = self._step(tokens, state, memory)
         return np.asarray(logits), [np.asarray(part) for part in state], np.asarray(attention)
@@ -322,16 +363,12 @@ class CaptionTraining:
     def _batching(self, stage: str) -> dict:
         options: StageOptions = getattr(self.options, stage)
         return {
+            "drawn": self.data.drawn,
             "batch_size": options.batch_size,
             "captions": options.captions,
             "label_smoothing": options.label_smoothing,
             "seed": options.seed,
         }
-
-    def _check_split(self) -> None:
-        both = set(self.train_files) & set(self.dev_files)
-        if both:
-            raise DatasetError(f"{self.data.folder}: {len(both)} photos are in train and dev, for example {min(both)}")
 
     def _warn(self, features: Features) -> None:
         if features.failures:
@@ -355,29 +392,33 @@ def _lookup(features: Features, output: str = "grid") -> tuple[dict[str, int], n
 
 
 def train_captions(
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     output: str | Path,
     options: CaptionTrainingOptions | None = None,
     *,
+    dev: Sequence[str | Path] = (),
     stages: Sequence[str] = STAGES,
     progress: Progress | None = None,
 ) -> dict:
-    """Trains a captioner on a folder of photos and captions; see `CaptionTraining`.
+    """Trains a captioner on folders of photos and captions; see `CaptionTraining`.
 
     What the data set lacks, and photos that cannot be read, are left out and named in warnings of this module's logger,
     which Python prints to stderr unless told otherwise.
 
     Args:
-        data: Folder in one of the layouts of `captioner.training.captions.data.read_captions`.
+        data: A folder in one of the layouts of `captioner.training.captions.data.read_captions`, or several; each
+            perhaps with its weight and style, see `captioner.training.captions.mixture.read_mixture`.
         output: Folder for everything; a second call goes on where the first was stopped.
         options: Settings; by default those of the shipped model.
+        dev: Folders of photos for choosing epochs alone.
         stages: Which stages to run.
         progress: Called with (what, epoch, epochs, step, steps, loss).
 
     Returns:
         Stage name to its record.
     """
-    dataset = read_captions(data)
-    for warning in dataset.warnings:
-        _LOG.warning("%s", warning)
-    return CaptionTraining(dataset, output, options, progress).run(stages)
+    mixture = read_mixture([data] if isinstance(data, (str, Path)) else data, dev)
+    for source in mixture.sources.values():
+        for warning in source.data.warnings:
+            _LOG.warning("%s", warning)
+    return CaptionTraining(mixture, output, options, progress).run(stages)

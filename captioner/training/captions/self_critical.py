@@ -22,6 +22,7 @@ from captioner.media.videos import prefetch
 from captioner.models.compiling import compiled
 from captioner.models.tokenizer import Tokenizer, normalize
 from captioner.training.captions.batches import CachedBatches, Epoch
+from captioner.training.captions.mixture import Mixture
 
 
 class Sampler:
@@ -47,32 +48,33 @@ class Sampler:
         self.encoder = encoder
         self.samples = samples
         self.max_length = max_length
-        self._start, self._end, self._pad = tokenizer.start, tokenizer.end, tokenizer.pad
+        self._end, self._pad = tokenizer.end, tokenizer.pad
         banned = np.zeros(len(tokenizer), np.float32)
-        banned[[tokenizer.pad, tokenizer.start, tokenizer.unknown]] = -1e9
+        banned[list(tokenizer.forbidden)] = -1e9
         self._banned = banned
         self._noise = random.SeedGenerator(0)
         self._sample = compiled(self._draw)
 
-    def __call__(self, seen: np.ndarray, seed: int) -> np.ndarray:
+    def __call__(self, seen: np.ndarray, starts: np.ndarray, seed: int) -> np.ndarray:
         """Samples captions.
 
         Args:
             seen: Encoder grid (photos, positions, C), or the photos (photos, S, S, 3) where there is an encoder.
+            starts: int32 (photos,), the start token of every photo's style.
             seed: The same seed gives the same captions.
 
         Returns:
             int32 (photos, samples, max_length + 1): words, end, padding.
         """
         self._noise.state.assign(np.array([seed % 2**31, 0], "uint32"))
-        return np.asarray(self._sample(seen)).reshape(len(seen), self.samples, -1)
+        return np.asarray(self._sample(seen, starts)).reshape(len(seen), self.samples, -1)
 
-    def _draw(self, seen):
+    def _draw(self, seen, starts):
         grid = seen if self.encoder is None else self.encoder(seen, training=False)["grid"]
         state, memory = self.decoder.initial_state(grid)
         state = tuple(ops.repeat(part, self.samples, axis=0) for part in state)
         rows = ops.shape(state[0])[0]
-        token = ops.full((rows,), self._start, dtype="int32")
+        token = ops.repeat(ops.cast(starts, "int32"), self.samples, axis=0)
         finished = ops.zeros((rows,), dtype="bool")
         drawn = []
         for _ in range(self.max_length + 1):
@@ -91,7 +93,8 @@ class SelfCriticalBatches:
 
     Args:
         batches: Photos or grids with the reference captions that go with the samples.
-        references: File to captions as written, for the reward.
+        mixture: The data sets. The reward of a photo weighs n-grams by how many photos of its own data set have them,
+            as its scores on dev do, and counts by `Mixture.worth`.
         tokenizer: The vocabulary.
         sampler: Draws the captions.
         mix: Weight of the policy gradient; cross-entropy has the rest.
@@ -102,7 +105,7 @@ class SelfCriticalBatches:
         self,
         batches: CachedBatches,
         *,
-        references,
+        mixture: Mixture,
         tokenizer: Tokenizer,
         sampler: Sampler,
         mix: float,
@@ -112,39 +115,55 @@ class SelfCriticalBatches:
         self.sampler = sampler
         self.mix = mix
         self.common_weight = common_weight
-        self._start, self._end = tokenizer.start, tokenizer.end
-        self._reward = CiderD(
-            {file: [_reward_tokens(tokenizer, text) for text in references[file]] for file in batches.files}
-        )
+        self._end = tokenizer.end
+        self._mixture = mixture
+        references: dict[str, dict] = {}
+        for file in batches.files:
+            own = references.setdefault(mixture.source_of[file], {})
+            own[file] = [_reward_tokens(tokenizer, text) for text in mixture.captions[file]]
+        self._rewards = {name: CiderD(own) for name, own in references.items()}
 
     def __call__(self, epoch: int) -> Epoch:
         """Batches (x, y); the captions are sampled when their batch is asked for, from the weights of that moment."""
-        return _Lazy(len(self.batches.files) // self.batches.batch_size, self._produce(epoch))
+        return _Lazy(len(self.batches), self._produce(epoch))
 
     def _produce(self, epoch: int):
         for number, (files, x, y) in enumerate(prefetch(self.batches.named(epoch), depth=3)):
             (seen,) = (value for name, value in x.items() if name != "tokens")
-            sampled = self.sampler(seen, seed=(self.batches.seed * 1009 + epoch) * 100003 + number)
-            yield self.join(x, y, sampled, self.rewards(files, sampled))
+            starts = x["tokens"][:, 0, 0]
+            sampled = self.sampler(seen, starts, seed=(self.batches.seed * 1009 + epoch) * 100003 + number)
+            worth = np.array([self._mixture.worth(file) for file in files], np.float32)
+            yield self.join(x, y, sampled, self.rewards(files, sampled), worth)
 
     def rewards(self, files, sampled: np.ndarray) -> np.ndarray:
         """Rewards of sampled captions, end token included: float32 (photos, samples).
 
         CIDEr-D, 0..10, less ``common_weight`` times the caption's `CiderD.commonness`.
         """
-        captions = [_until_end(row, self._end) for row in sampled.reshape(-1, sampled.shape[-1])]
-        keys = np.repeat(np.arange(len(files)), sampled.shape[1])
-        rewards = self._reward.score([files[key] for key in keys], captions)
-        if self.common_weight:
-            rewards -= self.common_weight * self._reward.commonness(captions)
-        return rewards.reshape(sampled.shape[:2]).astype(np.float32)
+        rewards = np.zeros(sampled.shape[:2], np.float32)
+        for row, (file, samples) in enumerate(zip(files, sampled, strict=True)):
+            captions = [_until_end(sample, self._end) for sample in samples]
+            reward = self._rewards[self._mixture.source_of[file]]
+            rewards[row] = reward.score([file] * len(captions), captions)
+            if self.common_weight:
+                rewards[row] -= self.common_weight * reward.commonness(captions)
+        return rewards
 
-    def join(self, x: dict, y: dict, sampled: np.ndarray, rewards: np.ndarray) -> tuple[dict, dict]:
-        """A cross-entropy batch with samples (photos, samples, steps) and their rewards before its captions."""
+    def join(self, x: dict, y: dict, sampled: np.ndarray, rewards: np.ndarray, worth: np.ndarray) -> tuple[dict, dict]:
+        """A cross-entropy batch with samples (photos, samples, steps) before its captions.
+
+        Args:
+            x: The batch's inputs.
+            y: Its targets.
+            sampled: The samples.
+            rewards: Their rewards (photos, samples).
+            worth: How much those of each photo count (photos,).
+        """
         steps = x["tokens"].shape[-1]
-        inputs = np.concatenate([np.full((*sampled.shape[:2], 1), self._start), sampled], axis=2)[:, :, :steps]
+        starts = np.broadcast_to(x["tokens"][:, :1, :1], (*sampled.shape[:2], 1))
+        inputs = np.concatenate([starts, sampled], axis=2)[:, :, :steps]
         counted = sampled != 0
-        weights = self.mix * advantages(rewards)[..., None] * counted / counted.sum()
+        weights = self.mix * (worth[:, None] * advantages(rewards))[..., None] * counted / counted.sum()
         smoothing = np.zeros((*sampled.shape[:2], 1))
         x = {**x, "tokens": np.concatenate([inputs, x["tokens"]], axis=1).astype(np.int32)}
         y = {

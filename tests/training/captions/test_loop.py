@@ -101,11 +101,16 @@ def test_short_captions_are_left_out_where_there_are_others(table):
     assert table.sided == {"a"}
 
 
-def test_every_caption_is_drawn_before_one_is_drawn_again(table):
+def test_every_caption_is_drawn_once_and_the_rest_is_empty(table):
     rng = np.random.default_rng(0)
     drawn = table.draw(["a", "c"], 3, rng)
     assert drawn.shape == (2, 3, 7)
-    assert {tuple(row) for row in drawn[0]} == {tuple(row) for row in table.tokens["a"]}
+    empty = (table.start, *[0] * 6)
+    for row, file in zip(drawn, "ac", strict=True):
+        captions = [tuple(caption) for caption in table.tokens[file]]
+        assert sorted(tuple(caption) for caption in row) == sorted(captions + [empty] * (3 - len(captions)))
+    _, y = table.targets(drawn, 0.0)
+    assert (y["weights"].sum(axis=2) > 0).sum() == 3  # empty ones count nothing
     orders = {tuple(map(tuple, table.draw(["a"], 2, rng)[0])) for _ in range(20)}
     assert len(orders) == 2
 

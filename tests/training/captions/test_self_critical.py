@@ -11,6 +11,7 @@ from captioner.evaluation.coco_metrics import CiderD
 from captioner.models.tokenizer import Tokenizer
 from captioner.training.captions.batches import CachedBatches, TokenTable
 from captioner.training.captions.loop import CaptionTrainingModel, make_optimizer
+from captioner.training.captions.mixture import Mixture, Source
 from captioner.training.captions.options import StageOptions
 from captioner.training.captions.self_critical import Sampler, SelfCriticalBatches, advantages
 
@@ -21,6 +22,7 @@ CAPTIONS = {
     "3": ("here sits a dog", "here sits a dog"),
     "4": ("here runs a cat", "here runs a zebra"),
 }
+MIXTURE = Mixture({"a": Source(None)}, {}, CAPTIONS, tuple(CAPTIONS), {}, dict.fromkeys(CAPTIONS, "a"))
 LENGTH = 4
 START, END, PAD, UNKNOWN = 1, 2, 0, 3
 
@@ -45,8 +47,12 @@ def make_batches(sampler, mix=1.0, common_weight=0.0, **options):
         **{"batch_size": 4, "captions": 2, "label_smoothing": 0.1, "seed": 0, **options},
     )
     return SelfCriticalBatches(
-        batches, references=CAPTIONS, tokenizer=tokenizer, sampler=sampler, mix=mix, common_weight=common_weight
+        batches, mixture=MIXTURE, tokenizer=tokenizer, sampler=sampler, mix=mix, common_weight=common_weight
     )
+
+
+def starts(photos):
+    return np.full(len(photos), START, np.int32)
 
 
 def log_softmax(x):
@@ -125,7 +131,7 @@ def test_a_batch_joins_samples_and_references():
     rewards = np.array([[4.0, 1.0, 1.0]], np.float32)
     before, targets = references_alone(batches)
     targets["weights"] = targets["weights"] / targets["weights"].sum()
-    x, y = batches.join(before, targets, rows, rewards)
+    x, y = batches.join(before, targets, rows, rewards, np.ones(1))
     np.testing.assert_array_equal(x["grid"], before["grid"])
     np.testing.assert_array_equal(x["tokens"][:, 3:], before["tokens"])
     assert x["tokens"].shape == y["targets"].shape == y["weights"].shape == (1, 3 + 2, LENGTH + 1)
@@ -161,7 +167,7 @@ def allowed_probabilities(logits):
 
 def test_samples_are_distributed_as_the_softmax(sampler):
     grid = np.random.default_rng(2).normal(size=(2, 3, 4)).astype(np.float32)
-    drawn = sampler(grid, seed=5)
+    drawn = sampler(grid, starts(grid), seed=5)
     assert drawn.shape == (2, 3000, 3) and drawn.dtype == np.int32
     state, memory = sampler.decoder.initial_state(grid)
     logits, state, _ = sampler.decoder.step(np.array([START, START], np.int32), state, memory)
@@ -180,14 +186,18 @@ def test_samples_are_distributed_as_the_softmax(sampler):
 
 
 def test_nothing_follows_the_end(sampler):
-    drawn = sampler(np.zeros((1, 3, 4), np.float32), seed=1)[0]
+    drawn = sampler(np.zeros((1, 3, 4), np.float32), starts([0]), seed=1)[0]
     ended = np.cumsum(drawn == END, axis=1) - (drawn == END) > 0
     assert ended.any() and (drawn[ended] == PAD).all() and (drawn[~ended] != PAD).all()
 
 
 def test_the_seed_decides(sampler):
     grid = np.zeros((2, 3, 4), np.float32)
-    first, again, other = sampler(grid, seed=7), sampler(grid, seed=7), sampler(grid, seed=8)
+    first, again, other = (
+        sampler(grid, starts(grid), seed=7),
+        sampler(grid, starts(grid), seed=7),
+        sampler(grid, starts(grid), seed=8),
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert (first[0] != first[1]).any()  # photos draw on their own
@@ -204,7 +214,9 @@ def test_photos_are_encoded_with_the_weights_of_the_moment():
     for factor in (1.0, 50.0):
         scale.kernel.assign(factor * np.random.default_rng(1).normal(size=(3, 4)))
         grids = np.asarray(encoder(photos)["grid"]).reshape(2, 4, 4)
-        np.testing.assert_array_equal(from_photos(photos, seed=3), from_grids(grids, seed=3))
+        np.testing.assert_array_equal(
+            from_photos(photos, starts(photos), seed=3), from_grids(grids, starts(grids), seed=3)
+        )
 
 
 # ---------------------------------------------------------------- the gradient, and what it does
@@ -218,7 +230,7 @@ def test_the_gradient_is_minus_the_advantage_times_that_of_the_log_probability()
     batches = make_batches(None, mix=1.0)
     rows = sampled("a dog runs .", "a cat", ".")
     rewards = np.array([[4.0, 1.0, 1.0]], np.float32)
-    _, y = batches.join(*references_alone(batches), rows, rewards)
+    _, y = batches.join(*references_alone(batches), rows, rewards, np.ones(1))
     y.pop("logs")
     logits = np.random.default_rng(3).normal(size=(1, 5, LENGTH + 1, len(WORDS) + 4)).astype(np.float32)
     model = CaptionTrainingModel(make_decoder(), None, StageOptions(epochs=1))
