@@ -12,7 +12,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -28,6 +28,8 @@ from captioner.errors import CaptionerError, DatasetError
 from captioner.evaluation.ptb import tokenize
 from captioner.models.compiling import compiled
 from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
+from captioner.models.openvino_graphs import knows_encoder
+from captioner.models.runtime import OpenVinoRuntime
 from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model, weights_hash
 from captioner.models.search import SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
@@ -101,7 +103,6 @@ class CaptionTraining:
         keras.utils.set_random_seed(self.options.decoder.seed)
         with _precision(self.options.precision):
             self.encoder, self.decoder = self._build()
-        self._encode = compiled(lambda images: self.encoder(images, training=False))
         self._start = compiled(self.decoder.initial_state)
         self._step = compiled(self.decoder.step)
         self._history: list[dict] = []
@@ -179,13 +180,24 @@ class CaptionTraining:
             self.output / "features",
             files,
             [self.data.images[file] for file in files],
-            self._encode,
+            self._encoding(),
             key=weights_hash(named_weights(self.encoder, "encoder")),
             image_size=self.encoder.image_size,
             outputs=outputs,
             view=view,
             progress=self.progress and partial(self._caching, view),
         )
+
+    def _encoding(self) -> Callable[[np.ndarray], Mapping[str, np.ndarray]]:
+        """The encoder as it is now, computed by OpenVINO where that can: several times as fast as Keras."""
+        config = self.encoder.config.to_dict()
+        if not knows_encoder(config["name"]):
+            return compiled(lambda images: self.encoder(images, training=False))
+        weights = {
+            name.removeprefix("encoder/"): value for name, value in named_weights(self.encoder, "encoder").items()
+        }
+        runtime = OpenVinoRuntime(config, weights, precision=self.options.precision)
+        return lambda images: vars(runtime.encode(images))
 
     def _caching(self, view: View, done: int, total: int) -> None:
         self.progress(f"features ({view.name})", 1, 1, done, total, 0.0)
@@ -357,7 +369,10 @@ class CaptionTraining:
     def _uncached_dev(self) -> Features:
         """Dev grids of an encoder that changes every epoch: computed anew and not kept."""
         return encode_photos(
-            self.dev_files, [self.data.images[file] for file in self.dev_files], self._encode, self.encoder.image_size
+            self.dev_files,
+            [self.data.images[file] for file in self.dev_files],
+            self._encoding(),
+            self.encoder.image_size,
         )
 
     def _batching(self, stage: str) -> dict:
