@@ -125,7 +125,11 @@ class SelfCriticalBatches:
 
     def __call__(self, epoch: int) -> Epoch:
         """Batches (x, y); the captions are sampled when their batch is asked for, from the weights of that moment."""
-        return _Lazy(len(self.batches), self._produce(epoch))
+        return _Lazy(len(self), self._produce(epoch))
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.batches)
 
     def _produce(self, epoch: int):
         for number, (files, x, y) in enumerate(prefetch(self.batches.named(epoch), depth=3)):
