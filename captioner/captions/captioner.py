@@ -141,7 +141,7 @@ class ImageCaptioner:
             raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
         outcomes = self.caption_many(
             images, prefix=prefix, must_include=must_include, require_objects=require_objects, seeds=seeds,
-            attention=attention, batch_size=batch_size, **options,
+            style=style, attention=attention, batch_size=batch_size, **options,
         )  # fmt: skip
         captions = map(_unless_error, outcomes)
         if streamed:
@@ -159,6 +159,7 @@ class ImageCaptioner:
         must_include: str | Sequence[str] = (),
         require_objects: bool | str = "auto",
         seeds: Iterable[int] | None = None,
+        style: str = "",
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
         threads: int | None = None,
@@ -174,6 +175,7 @@ class ImageCaptioner:
             must_include: See `caption`.
             require_objects: See `caption`.
             seeds: See `caption`.
+            style: See `caption`.
             attention: See `caption`.
             batch_size: See `caption`.
             threads: Cores to keep busy with reading and encoding; None for all that this process may use.

@@ -84,6 +84,10 @@ Temperature = Annotated[float | None, typer.Option(help="Sampling: below 1 caref
 TopK = Annotated[int | None, typer.Option(help="Sampling: only among so many words; 0 is all.", show_default="0")]
 TopP = Annotated[float | None, typer.Option(help="Sampling: only among words of this share.", show_default="1.0")]
 Seed = Annotated[int | None, typer.Option(help="Sampling: the same seed, the same captions.", show_default="0")]
+Style = Annotated[
+    str,
+    typer.Option(help="Manner of writing: of which data set the model was trained on.", show_default="the general one"),
+]
 BatchSize = Annotated[int, typer.Option(help="Images computed together; results do not depend on it.")]
 Format = Annotated[str, typer.Option(help="text, json, jsonl or csv.")]
 Runtime = Annotated[str, typer.Option(help="auto, openvino or keras.")]
@@ -127,6 +131,7 @@ def image(
     must_include: Annotated[
         list[str] | None, typer.Option(help="A word that every caption must contain; may be given several times.")
     ] = None,
+    style: Style = "",
     attention_dir: Annotated[
         Path | None,
         typer.Option(help="Write a picture there for each photo: where the model looked for each word.", metavar="DIR"),
@@ -150,7 +155,7 @@ def image(
         length_penalty=length_penalty, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
     )  # fmt: skip
     task = commands.CaptionImages(
-        model, search, prefix, tuple(must_include or ()), batch_size,
+        model, search, prefix, tuple(must_include or ()), style, batch_size,
         attention_dir=attention_dir and str(attention_dir), computing=commands.Computing(runtime, precision, threads),
     )  # fmt: skip
     if commands.is_folder_output(output, paths):
@@ -236,6 +241,9 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Write the report as JSON, captions for coco-caption beside it.", metavar="FILE")
     ] = None,
+    style: Annotated[
+        str | None, typer.Option(help="Manner of writing.", show_default="the data set's own, or the general one")
+    ] = None,
     beam_size: BeamSize = None,
     batch_size: BatchSize = 16,
     meteor: Annotated[str | None, typer.Option(help="nltk or 1.5: that METEOR too (needs WordNet or Java).")] = None,
@@ -247,8 +255,8 @@ def evaluate(
     from captioner.cli import commands
 
     return commands.evaluate(
-        model, data, split, output, search=_given(beam_size=beam_size), batch_size=batch_size, meteor=meteor,
-        computing=commands.Computing(runtime, precision, threads),
+        model, data, split, output, search=_given(beam_size=beam_size), style=style, batch_size=batch_size,
+        meteor=meteor, computing=commands.Computing(runtime, precision, threads),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError, DatasetError
+from captioner.media.images import IMAGE_EXTENSIONS
 
 if TYPE_CHECKING:
     from captioner.captions.captioner import ImageCaptioner
@@ -25,6 +26,7 @@ def evaluate_captioner(
     split: str = "test",
     *,
     search: Mapping[str, Any] | None = None,
+    style: str | None = None,
     batch_size: int = 16,
     meteor: str | None = None,
     progress: Progress = lambda done, total: None,
@@ -36,6 +38,7 @@ def evaluate_captioner(
         dataset: From `captioner.training.captions.data.read_captions`.
         split: ``train``, ``dev``, ``test`` or ``all``.
         search: Search options that differ from the model's own.
+        style: Manner of writing; None for the data set's own, see `own_style`.
         batch_size: Photos computed together.
         meteor: See `captioner.evaluation.report.evaluate_captions`.
         progress: Called with how many photos are done, and of how many.
@@ -52,7 +55,8 @@ def evaluate_captioner(
     files = dataset.split(split)
     paths = [dataset.images[file] for file in files]
     captions, failed = {}, []
-    outcomes = model.caption_many(paths, batch_size=batch_size, attention=False, **(search or {}))
+    style = own_style(model, dataset) if style is None else style
+    outcomes = model.caption_many(paths, batch_size=batch_size, attention=False, style=style, **(search or {}))
     for done, (file, outcome) in enumerate(zip(files, outcomes, strict=True), 1):
         if isinstance(outcome, CaptionerError):
             failed.append({"file": file, "error": outcome.to_dict()})
@@ -62,7 +66,18 @@ def evaluate_captioner(
     if not captions:
         raise DatasetError(f"{dataset.folder}: none of the {len(files)} photos of the split {split!r} can be read")
     report = evaluate_captions(dataset.references(captions), captions, meteor=meteor)
-    return {"model": model.name, "split": split, "warnings": list(dataset.warnings), "failed": failed, **report}
+    about = {"model": model.name, "split": split, "style": style, "warnings": list(dataset.warnings)}
+    return {**about, "failed": failed, **report}
+
+
+def own_style(model: ImageCaptioner, dataset: CaptionDataset) -> str:
+    """The style of a model that is called like a data set: like its folder, or a file that says what its captions are.
+
+    "" is the general one.
+    """
+    names = [dataset.folder.resolve().name, *(path.name for path in dataset.folder.glob("*.*") if path.is_file())]
+    written = [name.lower() for name in names if Path(name).suffix.lower() not in IMAGE_EXTENSIONS]
+    return next((style for style in model.tokenizer.styles if any(style.lower() in name for name in written)), "")
 
 
 def evaluate_classifier(

@@ -61,6 +61,7 @@ class CaptionImages:
         search: Fields of `captioner.models.search.SearchOptions` that differ from the model's own.
         prefix: First words that every caption must have.
         must_include: Words that every caption must contain.
+        style: Manner of writing; "" is the general one.
         batch_size: Photos computed together; results do not depend on it.
         pictures: Whether records carry a small picture of the photo.
         attention_dir: Folder for a picture of each photo that shows where the model looked for each word, or None.
@@ -72,6 +73,7 @@ class CaptionImages:
     search: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
     must_include: tuple[str, ...] = ()
+    style: str = ""
     batch_size: int = 16
     pictures: bool = False
     attention_dir: str | None = None
@@ -104,6 +106,7 @@ class CaptionImages:
             "search": dict(self.search),
             "prefix": self.prefix,
             "must_include": list(self.must_include),
+            "style": self.style,
             "pictures": self.pictures,
             "precision": self.computing.precision,
         }
@@ -112,13 +115,13 @@ class CaptionImages:
         """Loads the captioner.
 
         Raises:
-            CaptionerError: It cannot be loaded, or it does not know a word that captions must contain.
+            CaptionerError: It cannot be loaded, or it does not know the style or a word that captions must contain.
         """
         import numpy as np
 
         model = self.computing.load(self.model, "captioner")
-        words = {"prefix": self.prefix, "must_include": self.must_include}
-        if self.prefix or self.must_include:  # a word that the model does not know shows at once
+        words = {"prefix": self.prefix, "must_include": self.must_include, "style": self.style}
+        if self.prefix or self.must_include or self.style:  # what the model does not know shows at once
             blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
             model.caption_features(model.encode(blank), model.search_options(**self.search), **words)
         return lambda paths, report: self._caption(model, words, paths)

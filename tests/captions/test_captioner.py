@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from PIL import Image
 import captioner
 from captioner.captions.captioner import ImageCaptioner
 from captioner.errors import CaptionerError, ImageReadError, ModelLoadError
+from captioner.evaluation.scoring import own_style
 from captioner.media.images import read_image
 from captioner.models.runtime import Features
 from captioner.models.saving import SHIPPED, read_model, save_model
-from captioner.models.tokenizer import join_words
+from captioner.models.tokenizer import Tokenizer, join_words
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +338,28 @@ def test_the_shipped_model_on_real_photos():
         assert 0 < caption.confidence < 1
     with_cat = model.caption(data.chelsea(), must_include=["cat"])
     assert "cat" in with_cat.text.split()
+
+
+def test_a_style_is_another_first_token(tiny_captioner, photos):
+    styled = captioner.load(tiny_captioner, precision="f32")
+    plain = [caption.text for caption in styled.caption(photos)]
+    *words, _, last = styled.tokenizer.words[4:]
+    styled.tokenizer = Tokenizer([*words, last], ["short"])  # the last row of the embedding starts the style
+    captions = styled.caption(photos, style="short")
+    assert [caption.text for caption in captions] != plain
+    assert "<short>" not in {word.text for caption in captions for word in caption.words}
+    assert captions[0] == next(styled.caption_many(photos[:1], style="short"))
+    with pytest.raises(CaptionerError, match="unknown style 'long'; this model has short"):
+        styled.caption(photos[0], style="long")
+
+
+def test_a_data_set_is_scored_in_its_own_style(tmp_path):
+    model = SimpleNamespace(tokenizer=Tokenizer(["dog"], ["Flickr8k", "short"]))
+    for name, file, style in (
+        ("flickr8k-test", "a.json", "Flickr8k"),
+        ("new", "Flickr8k.token.txt", "Flickr8k"),
+        ("other", "flickr8k.jpg", ""),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+        assert own_style(model, SimpleNamespace(folder=tmp_path / name)) == style
