@@ -28,8 +28,8 @@ from captioner.errors import CaptionerError, DatasetError
 from captioner.evaluation.ptb import tokenize
 from captioner.models.compiling import compiled
 from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
-from captioner.models.openvino_graphs import knows_encoder
-from captioner.models.runtime import OpenVinoRuntime
+from captioner.models.encoder_graph import knows_encoder
+from captioner.models.runtime import OpenVinoEncoder
 from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model, weights_hash
 from captioner.models.search import SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
@@ -196,7 +196,7 @@ class CaptionTraining:
         weights = {
             name.removeprefix("encoder/"): value for name, value in named_weights(self.encoder, "encoder").items()
         }
-        runtime = OpenVinoRuntime(config, weights, precision=self.options.precision)
+        runtime = OpenVinoEncoder(config, weights, precision=self.options.precision)
         return lambda images: vars(runtime.encode(images))
 
     def _caching(self, view: View, done: int, total: int) -> None:
