@@ -60,7 +60,6 @@ def load(
         ModelLoadError: There is no such model, or its folder is incomplete or altered.
     """
     from captioner.captions.captioner import ImageCaptioner
-    from captioner.captions.runtime import open_runtime
     from captioner.models.saving import read_model
 
     saved = read_model(DEFAULT_MODEL if name is None else name)
@@ -70,8 +69,7 @@ def load(
         return ClipClassifier(saved, runtime=runtime, precision=precision, threads=threads)
     if saved.kind != "captioner":
         raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, neither a captioner nor a clip classifier")
-    engine = open_runtime(saved, runtime=runtime, precision=precision, threads=threads)
-    return ImageCaptioner(saved, engine)
+    return ImageCaptioner.open(saved, runtime=runtime, precision=precision, threads=threads)
 
 
 @overload

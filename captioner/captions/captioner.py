@@ -14,9 +14,10 @@ from captioner.captions.concepts import Concept, Concepts, GroundingOptions, gro
 from captioner.captions.confidence import WordCalibration
 from captioner.captions.familiarity import Familiarity
 from captioner.captions.pipeline import BATCH_SIZE, caption_stream
+from captioner.captions.runtime import Runtime, open_runtime
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.media.images import name_of
-from captioner.models.saving import SavedModel
+from captioner.models.saving import SavedModel, read_model
 from captioner.models.search import Hypothesis, SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words, normalize
 from captioner.results import Caption, Word
@@ -24,7 +25,6 @@ from captioner.results import Caption, Word
 if TYPE_CHECKING:
     import PIL.Image
 
-    from captioner.captions.runtime import Runtime
     from captioner.models.runtime import Features
 
 Image: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | np.ndarray"
@@ -56,6 +56,7 @@ class ImageCaptioner:
     def __init__(self, saved: SavedModel, runtime: Runtime):
         if saved.kind != "captioner":
             raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a captioner")
+        self._origin: tuple[str, dict[str, Any]] | None = None
         self.name = saved.name
         self.metadata = saved.metadata
         self.encoder_sha256 = saved.encoder_sha256
@@ -86,6 +87,24 @@ class ImageCaptioner:
             self.concepts = Concepts.from_json(text).writable(self.tokenizer)
         text = saved.texts.get("familiarity.json")
         self.familiarity = Familiarity.from_json(text) if text else None
+
+    @classmethod
+    def open(
+        cls, saved: SavedModel, *, runtime: str = "auto", precision: str = "auto", threads: int | None = None
+    ) -> ImageCaptioner:
+        """The captioner of a model folder on a runtime; see `captioner.load`, which this is behind."""
+        engine = open_runtime(saved, runtime=runtime, precision=precision, threads=threads)
+        model = cls(saved, engine)
+        settings = {"runtime": engine.name, "precision": engine.precision, "threads": threads}
+        model._origin = (saved.reference, settings)
+        return model
+
+    def __reduce__(self):
+        """Pickles name and settings; whoever unpickles opens the folder again."""
+        if self._origin is None:
+            raise CaptionerError(f"{self.name}: was put together in this process; save it, and load it from its folder")
+        changed = {name: getattr(self, name) for name in ("options", "calibration", "grounding")}
+        return _open_again, self._origin, changed
 
     @overload
     def caption(self, image: Image, **options: Any) -> Caption: ...
@@ -354,6 +373,10 @@ class ImageCaptioner:
         """
         ranks = np.asarray(tokens, np.int64) - len(SPECIAL) + 1
         return self.calibration(logprobs, ranks, 1.0 if familiarity is None else familiarity)
+
+
+def _open_again(model: str, settings: dict[str, Any]) -> ImageCaptioner:
+    return ImageCaptioner.open(read_model(model), **settings)
 
 
 def _unless_error(outcome: Caption | CaptionerError) -> Caption:

@@ -149,6 +149,7 @@ class KerasRuntime(KerasEncoder):
 
     def initial_state(self, features: Features):
         """See `Runtime.initial_state`."""
+        self.check_process()
         state, memory = self._initial_state(features.grid)
         return tuple(np.asarray(part) for part in state), memory
 
@@ -177,6 +178,7 @@ class OpenVinoRuntime(OpenVinoEncoder):
 
     def initial_state(self, features: Features):
         """See `Runtime.initial_state`."""
+        self.check_process()
         outputs = [output.copy() for output in self._start(features.grid)]
         return tuple(outputs[:-_MEMORY_PARTS]), tuple(outputs[-_MEMORY_PARTS:])
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -25,12 +25,13 @@ from captioner.clips.windows import (
 )
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.media.files import is_path
+from captioner.models.runtime import open_encoder
+from captioner.models.saving import SavedModel, read_model
 from captioner.results import ClipPrediction, Window
 
 if TYPE_CHECKING:
     from captioner.captions.captioner import ImageCaptioner
     from captioner.media.videos import VideoReader
-    from captioner.models.saving import SavedModel
 
 
 _WINDOWS_AT_ONCE = 16
@@ -197,11 +198,10 @@ class ClipClassifier:
         self._head = self.heads[0] if ridge else ClipEnsemble(self.heads)
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
-        encoder = captioner
-        if captioner is None or captioner.encoder_sha256 != self.encoder_sha256:
-            from captioner.models.runtime import open_encoder
-            from captioner.models.saving import read_model
-
+        if captioner is not None and captioner.encoder_sha256 == self.encoder_sha256:
+            encoder = captioner
+            self._origin: tuple = (saved.reference, captioner, {})
+        else:
             owner = read_model(encoder_model)
             if owner.encoder_sha256 != self.encoder_sha256:
                 raise ModelLoadError(
@@ -209,8 +209,14 @@ class ClipClassifier:
                     "classifier again, or get the captioner that it belongs to"
                 )
             encoder = open_encoder(owner, runtime=runtime, precision=precision, threads=threads)
+            settings = {"runtime": encoder.name, "precision": encoder.precision, "threads": threads}
+            self._origin = (saved.reference, None, settings)
         self.image_size = encoder.image_size
         self.encode = captioner_encode(encoder)
+
+    def __reduce__(self):
+        """Pickles name and settings, and the captioner if it shares one; whoever unpickles opens the folder again."""
+        return _open_again, self._origin, {"options": self.options, "temperature": self.temperature}
 
     @property
     def interval(self) -> float:
@@ -368,6 +374,10 @@ class ClipClassifier:
         size = None if self.region else self.image_size
         with VideoReader(path, every=options.interval, size=size) as reader:
             return stream.watch(reader)
+
+
+def _open_again(model: str, captioner: ImageCaptioner | None, settings: dict[str, Any]) -> ClipClassifier:
+    return ClipClassifier(read_model(model), captioner, **settings)
 
 
 def captioner_encode(captioner) -> Encode:

@@ -244,7 +244,27 @@ def _limit_keras_threads(threads: int):
             pass
 
 
-class KerasEncoder:
+class OneProcess:
+    """What a fork would leave behind: the threads that compute, so that waiting for them would never end."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    def check_process(self) -> None:
+        """Called before computing.
+
+        Raises:
+            CaptionerError: The process was forked since (``kind="forked"``).
+        """
+        if os.getpid() != self._process:
+            raise CaptionerError(
+                "the model was loaded before this process was forked, and what computes stayed behind; load it in the "
+                "child, or start processes by spawn (multiprocessing.get_context('spawn')), which can be sent models",
+                kind="forked",
+            )
+
+
+class KerasEncoder(OneProcess):
     """Runs an encoder as it is trained: the reference for the other.
 
     Args:
@@ -265,6 +285,7 @@ class KerasEncoder:
     def __init__(self, encoder):
         from captioner.models.compiling import compiled
 
+        super().__init__()
         self.image_size = encoder.image_size
         self.positions = math.prod(encoder.output["grid"].shape[1:-1])
         self._encode = compiled(lambda images: encoder(images, training=False))
@@ -272,6 +293,7 @@ class KerasEncoder:
 
     def encode(self, images: np.ndarray) -> Features:
         """Features of images (N, S, S, 3), uint8 RGB; N may be 0. The results do not depend on the batch."""
+        self.check_process()
         # Always the same two shapes, one image or a whole batch, so that each is compiled once.
         size = _KERAS_BATCH if len(images) > 1 else 1
         batches = []
@@ -287,7 +309,7 @@ class KerasEncoder:
         return Features.concatenate(batches)
 
 
-class OpenVinoEncoder:
+class OpenVinoEncoder(OneProcess):
     """Runs a graph built from the weights; see `make_encoder` for the arguments, and `KerasEncoder` for the attributes.
 
     Images are encoded one at a time, each on one core: nothing waits for a batch to fill, an image's features do not
@@ -307,6 +329,7 @@ class OpenVinoEncoder:
     ):  # fmt: skip
         import openvino as ov
 
+        super().__init__()
         self._core = ov.Core()
         threads = threads or available_cores()
         fastest = "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
@@ -342,6 +365,7 @@ class OpenVinoEncoder:
 
     def encode(self, images: np.ndarray) -> Features:
         """See `KerasEncoder.encode`."""
+        self.check_process()
         arrays = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
 
         def encode_one(i):

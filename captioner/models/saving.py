@@ -67,6 +67,11 @@ class SavedModel:
         """Hash of the encoder's weights alone: what was learned from its embeddings outlives a better decoder."""
         return self.metadata.get("encoder_sha256") or weights_hash(self.part("encoder"))
 
+    @property
+    def reference(self) -> str:
+        """What finds the folder from another process: the name of a shipped model, else the absolute path."""
+        return self.name if self.folder == SHIPPED / self.name else str(self.folder.absolute())
+
     def part(self, name: str) -> dict[str, np.ndarray]:
         """The weights of one part (``encoder``, ``decoder``), their names without it."""
         return {key.split("/", 1)[1]: value for key, value in self.weights.items() if key.split("/", 1)[0] == name}

@@ -5,7 +5,13 @@ from __future__ import annotations
 import io
 import json
 import math
+import multiprocessing
+import pickle
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -261,6 +267,52 @@ def tiny_folder(folder, **changes):
         "card": "",
     }
     return save_model(folder, **{**arguments, **changes})
+
+
+def test_a_model_is_pickled_by_name_and_settings(model, photos):
+    model.options, before = replace(model.options, beam_size=2), model.options
+    try:
+        data = pickle.dumps(model)
+        again = pickle.loads(data)
+        assert len(data) < 2000
+        assert (again.name, again.options, again.runtime.precision) == (model.name, model.options, "f32")
+        same(again.caption(photos[0]), model.caption(photos[0]))
+    finally:
+        model.options = before
+    assert pickle.loads(pickle.dumps(read_model(SHIPPED / "forecaster"))).reference == "forecaster"
+
+
+def test_a_model_that_no_folder_holds_says_so_when_pickled(tmp_path):
+    model = ImageCaptioner(read_model(tiny_folder(tmp_path / "mute")), SpeechlessRuntime())
+    with pytest.raises(CaptionerError, match="mute: was put together in this process; save it"):
+        pickle.dumps(model)
+
+
+def test_a_model_goes_to_processes_that_are_spawned(model, photos):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        captions = list(pool.map(model.caption, photos[:2]))
+    for one, other in zip(captions, model.caption(photos[:2]), strict=True):
+        same(one, other)
+
+
+def test_a_model_used_after_a_fork_says_what_to_do(tiny_captioner, photos):
+    code = f"""
+import os, signal, sys, captioner
+model = captioner.load({str(tiny_captioner)!r})
+model.caption({str(photos[0])!r})
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+signal.alarm(60)
+try:
+    model.caption({str(photos[0])!r})
+except captioner.CaptionerError as error:
+    print(error, captioner.load({str(tiny_captioner)!r}).caption({str(photos[0])!r}).model)
+sys.stdout.flush()
+os._exit(0)  # as processes of multiprocessing end
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "before this process was forked" in done.stdout and "load it in the child" in done.stdout
+    assert (done.returncode, done.stdout.split()[-1]) == (0, "tiny")
 
 
 def test_a_caption_without_a_word(tmp_path):

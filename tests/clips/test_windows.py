@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,13 +13,14 @@ import pytest
 from clip_makers import CHANNELS, SIZE, FakeCaptioner, save_classifier
 from media_makers import grey_frames, write_video
 
+import captioner
 from captioner.clips.classifier import ClipClassifier, captioner_encode
 from captioner.clips.frames import View
 from captioner.clips.local_motion import LocalMotionMeter, mirrored_cells
 from captioner.clips.motion import MotionMeter
 from captioner.clips.windows import Sample, WindowCutter, WindowOptions, WindowSampler, measure_window
 from captioner.errors import CaptionerError, ImageReadError, ModelLoadError, VideoReadError
-from captioner.models.saving import read_model
+from captioner.models.saving import model_names, read_model
 
 HEADS = [pytest.param({"cell": "gru"}, id="gru"), pytest.param({"cell": "ridge", "members": 1}, id="ridge")]
 
@@ -342,6 +345,20 @@ def test_what_is_no_path_is_refused(classifier, source):
 
 def test_paths_may_come_from_a_generator(classifier, video):
     assert classifier.classify(path for path in [video, video]) == [classifier.classify(video)] * 2
+
+
+def test_a_classifier_is_pickled_by_name_and_settings(classifier, video):
+    classifier.options = replace(classifier.options, threshold=0.0)
+    data = pickle.dumps(classifier)
+    assert pickle.loads(data).classify(video) == classifier.classify(video) and len(data) < 2000
+
+
+def test_a_shipped_classifier_is_pickled_with_its_own_encoder(video):
+    if "ucf101-6" not in model_names():
+        pytest.skip("the shipped classifier is absent")
+    model = captioner.load("ucf101-6", precision="f32")
+    data = pickle.dumps(model)
+    assert pickle.loads(data).classify(video) == model.classify(video) and len(data) < 2000
 
 
 def test_captioner_kind_is_refused(tiny_captioner):
