@@ -12,6 +12,7 @@ from PIL import Image
 
 from captioner.errors import ImageReadError
 from captioner.outputs import plots
+from captioner.outputs.plots import photos
 from captioner.results import Caption, NoveltyPoint, Segment, VideoAnalysis, Window, Word
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
@@ -136,7 +137,7 @@ def test_enlarging_interpolates_linearly_between_cell_centres(shape):
     y, x = [(np.arange(size * factor) + 0.5) / factor for size in shape]
     rows = np.stack([np.interp(x, np.arange(shape[1]) + 0.5, line) for line in grid])
     expected = np.stack([np.interp(y, np.arange(shape[0]) + 0.5, line) for line in rows.T]).T
-    np.testing.assert_allclose(plots._smooth(grid, factor), expected, atol=1e-12)
+    np.testing.assert_allclose(photos._smooth(grid, factor), expected, atol=1e-12)
 
 
 def test_photos_stand_above_their_texts():
