@@ -6,9 +6,11 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
 
 import numpy as np
+import PIL.Image
 
 from captioner.captions.concepts import Concept, Concepts, GroundingOptions, ground
 from captioner.captions.confidence import WordCalibration
@@ -16,15 +18,14 @@ from captioner.captions.familiarity import Familiarity
 from captioner.captions.pipeline import BATCH_SIZE, caption_stream
 from captioner.captions.runtime import Runtime, open_runtime
 from captioner.errors import CaptionerError, ModelLoadError
-from captioner.media.images import name_of
+from captioner.media.images import name_of, read_image
 from captioner.models.saving import SavedModel, read_model
 from captioner.models.search import Hypothesis, SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words, normalize
+from captioner.outputs.thumbnails import thumbnail
 from captioner.results import Caption, Word
 
 if TYPE_CHECKING:
-    import PIL.Image
-
     from captioner.models.runtime import Features
 
 Image: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | np.ndarray"
@@ -166,9 +167,9 @@ class ImageCaptioner:
         if streamed:
             return captions
         if several:
-            return list(captions)
+            return [_with_picture(caption, one) for caption, one in zip(captions, image, strict=True)]
         [caption] = captions
-        return caption
+        return _with_picture(caption, image, alone=True)
 
     def caption_many(
         self,
@@ -377,6 +378,19 @@ class ImageCaptioner:
 
 def _open_again(model: str, settings: dict[str, Any]) -> ImageCaptioner:
     return ImageCaptioner.open(read_model(model), **settings)
+
+
+def _with_picture(caption: Caption, image: Any, *, alone: bool = False) -> Caption:
+    """The caption with what a notebook shows beside it: a file is read then, pixels make a small JPEG now."""
+    if isinstance(image, (str, os.PathLike)):
+        return replace(caption, picture=partial(_thumbnail_of, image))
+    if alone and isinstance(image, (np.ndarray, PIL.Image.Image)):  # of a list, they would only fill the memory
+        return replace(caption, picture=partial(bytes, _thumbnail_of(image)))
+    return caption
+
+
+def _thumbnail_of(image: Any) -> bytes:
+    return thumbnail(read_image(image))
 
 
 def _unless_error(outcome: Caption | CaptionerError) -> Caption:

@@ -22,26 +22,26 @@ def thumbnail(image: np.ndarray, width: int = WIDTH) -> bytes:
         image: uint8 RGB, (height, width, 3).
         width: Greatest width and height in pixels.
     """
-    return _jpeg(Image.fromarray(image), width)
+    import cv2
+
+    height, breadth = image.shape[:2]
+    factor = min(1.0, width / max(height, breadth))
+    if factor < 1:
+        size = (max(1, round(breadth * factor)), max(1, round(height * factor)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    options = (cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
-def smaller(thumbnail: str, width: int) -> str | None:
+def smaller(encoded: str, width: int) -> str | None:
     """A base64 JPEG made smaller; None if it is no picture.
 
     Args:
-        thumbnail: As records carry it.
+        encoded: As records carry it.
         width: Greatest width and height in pixels.
     """
     try:
-        with Image.open(io.BytesIO(base64.b64decode(thumbnail, validate=True)), formats=["JPEG"]) as picture:
-            return base64.b64encode(_jpeg(picture, width)).decode("ascii")
+        with Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=["JPEG"]) as picture:
+            return base64.b64encode(thumbnail(np.asarray(picture.convert("RGB")), width)).decode("ascii")
     except (binascii.Error, ValueError, OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
-
-
-def _jpeg(picture: Image.Image, width: int) -> bytes:
-    picture = picture.convert("RGB")
-    picture.thumbnail((width, width), reducing_gap=2.0)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return buffer.getvalue()

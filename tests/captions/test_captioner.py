@@ -269,6 +269,18 @@ def tiny_folder(folder, **changes):
     return save_model(folder, **{**arguments, **changes})
 
 
+def test_a_notebook_shows_the_photo_beside_the_caption(model, photos):
+    pixels = read_image(photos[0])
+    for image in (photos[0], str(photos[0]), pixels, Image.open(photos[0])):
+        caption = model.caption(image)
+        shown = read_image(pickle.loads(pickle.dumps(caption)).picture())
+        assert shown.shape == pixels.shape and np.abs(shown.mean((0, 1)) - pixels.mean((0, 1))).max() < 3
+        assert "data:image/jpeg;base64," in caption._repr_html_()
+    of_file, of_pixels = model.caption([photos[0], pixels])
+    assert of_file.picture() and of_pixels.picture is None
+    assert model.caption(photos[0].read_bytes()).picture is None
+
+
 def test_a_model_is_pickled_by_name_and_settings(model, photos):
     model.options, before = replace(model.options, beam_size=2), model.options
     try:
