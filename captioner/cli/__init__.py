@@ -378,6 +378,18 @@ def train_clips(
     return commands.train_clips(data, output, model, options, val_share=val_share, compare=compare)
 
 
+@command(train_app, "pictures")
+def train_pictures(
+    output: Annotated[Path, typer.Option(help="Folder for the pictures and their captions.", metavar="DIR")],
+    count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 900,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.", min=0)] = 0,
+) -> int:
+    """Draws pictures that are no photos of scenes (blank, text, charts, screens, drawings), to train on as well."""
+    from captioner.cli import commands
+
+    return commands.draw_pictures(output, count, seed)
+
+
 @command(train_app, "forecaster")
 def train_forecaster(
     data: TrainData,

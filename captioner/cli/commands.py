@@ -31,6 +31,7 @@ __all__ = [
     "chosen_classifier",
     "clips_to_stream",
     "demo_photos",
+    "draw_pictures",
     "evaluate",
     "images_to_folder",
     "images_to_stream",
@@ -371,6 +372,16 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
 
 def _training() -> AbstractContextManager[None]:
     return needs_extra("training needs Keras and TensorFlow", "train")
+
+
+def draw_pictures(output: Path, count: int, seed: int) -> int:
+    """Draws a data set of pictures that are no photos of scenes."""
+    from captioner.training.captions.pictures import make_pictures
+
+    with ProgressBars() as bars:
+        path = make_pictures(output, count, seed, progress=lambda done: bars.update("pictures", done, count))
+    print(f"written: {printable(str(path))}", file=sys.stderr)
+    return 0
 
 
 def _training_bars(bars: ProgressBars) -> Callable[[str, int, int, int, int, float], None]:

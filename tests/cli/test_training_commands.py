@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from captioner.cli import app
+from captioner.training.captions.data import read_captions
 from captioner.training.captions.options import STAGES, CaptionTrainingOptions
 
 
@@ -54,8 +55,8 @@ def asked(monkeypatch):
     """What arrives at the training, which does nothing."""
     calls = []
 
-    def train_captions(data, output, options, *, stages, progress):
-        calls.append((str(data), str(output), options, stages))
+    def train_captions(data, output, options, *, dev, stages, progress):
+        calls.append((data, str(output), options, stages, [str(folder) for folder in dev]))
         progress("decoder", 1, 2, 3, 4, 0.5)
         return {"decoder": {"CIDEr-D": 1.0}}
 
@@ -77,10 +78,15 @@ def test_options_arrive(asked, capsys):
         7,
         "--stages",
         "decoder,finetune",
+        "--start-from",
+        "flickr8k",
+        "--dev",
+        "elsewhere",
     ]
-    assert run("train", "captions", "--data", "photos", "--output", "runs", *options) == 0
-    ((data, output, chosen, stages),) = asked
-    assert (data, output, stages) == ("photos", "runs", ["decoder", "finetune"])
+    assert run("train", "captions", "--data", "photos", "--data", "more:0.5@short", "--output", "runs", *options) == 0
+    ((data, output, chosen, stages, dev),) = asked
+    assert (data, output, stages) == (["photos", "more:0.5@short"], "runs", ["decoder", "finetune"])
+    assert (dev, chosen.start_from) == (["elsewhere"], "flickr8k")
     assert (chosen.encoder, chosen.cell, chosen.channel_dropout, chosen.finetune.epochs) == ("lite0", "gru", 0.3, 3)
     assert {chosen.decoder.seed, chosen.finetune.seed, chosen.self_critical.seed} == {7}
     assert chosen.decoder.epochs == CaptionTrainingOptions().decoder.epochs
@@ -126,3 +132,10 @@ def test_data_that_are_not_there(tiny_captioner, tmp_path, capsys, kind):
     model = [] if kind == "captions" else ["--model", tiny_captioner]
     assert run("train", kind, "--data", tmp_path / "nowhere", "--output", tmp_path / "runs", *model) in (1, 2)
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_pictures_are_drawn_as_a_data_set(tmp_path, capfd):
+    assert run("train", "pictures", "--output", tmp_path / "drawn", "--count", "3") == 0
+    data = read_captions(tmp_path / "drawn")
+    assert len(data.split("train")) == 3 and data.written_by(data.images).keys() == {"code"}
+    assert str(tmp_path / "drawn" / "captions.json") in capfd.readouterr().err

@@ -7,6 +7,7 @@ that has seen photos only calls all of them something it knows.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ KINDS = {
 _AS_DRAWN = {surfaces.black, surfaces.blank, surfaces.darkness}  # a border or a fade would make their captions untrue
 
 
-def make_pictures(folder: str | Path, count: int = 600, seed: int = 0) -> Path:
+def make_pictures(
+    folder: str | Path, count: int = 900, seed: int = 0, *, progress: Callable[[int], None] = lambda done: None
+) -> Path:
     """Draws pictures and writes them with their captions as a data set that the caption reader knows.
 
     The same seed gives the same pictures, whatever the count, with the same versions of Pillow and NumPy and the same
@@ -42,6 +45,7 @@ def make_pictures(folder: str | Path, count: int = 600, seed: int = 0) -> Path:
             missing.
         count: How many pictures; their shorter side is about 256 pixels.
         seed: Chooses the pictures.
+        progress: Called with how many are done.
 
     Returns:
         The path of `captions.json`.
@@ -58,6 +62,7 @@ def make_pictures(folder: str | Path, count: int = 600, seed: int = 0) -> Path:
         name = f"made-{seed}-{index:05d}.jpg"
         (folder / "images" / name).write_bytes(compressed(rng, image))
         entries.append({"file": name, "captions": captions, "author": "code", "source": f"drawn: {draw.__name__}"})
+        progress(index + 1)
     path = folder / "captions.json"
     path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     return path
