@@ -25,7 +25,7 @@ from captioner.clips.windows import (
 )
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.media.files import is_path
-from captioner.models.runtime import open_encoder
+from captioner.models.runtime import KerasEncoder, OpenVinoEncoder, open_encoder
 from captioner.models.saving import SavedModel, read_model
 from captioner.results import ClipPrediction, Window
 
@@ -191,13 +191,14 @@ class ClipClassifier:
                 f"{saved.folder}: {len(self.labels)} labels for {head.classes} classes; get the folder again"
             )
         self.streams = head.streams
-        self.heads = tuple(
+        self.heads: tuple[Any, ...] = tuple(
             (RidgeHead if ridge else ClipHead)(head, saved.part(f"member{i}"), str(saved.folder))
             for i in range(members)
         )
         self._head = self.heads[0] if ridge else ClipEnsemble(self.heads)
         if len(saved.weights) != sum(len(head.weights) for head in self.heads):
             raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
+        encoder: ImageCaptioner | KerasEncoder | OpenVinoEncoder
         if captioner is not None and captioner.encoder_sha256 == self.encoder_sha256:
             encoder = captioner
             self._origin: tuple = (saved.reference, captioner, {})
@@ -208,8 +209,8 @@ class ClipClassifier:
                     f"{saved.folder}: was trained on the encoder of another version of {encoder_model!r}; train the "
                     "classifier again, or get the captioner that it belongs to"
                 )
-            encoder = open_encoder(owner, runtime=runtime, precision=precision, threads=threads)
-            settings = {"runtime": encoder.name, "precision": encoder.precision, "threads": threads}
+            encoder = opened = open_encoder(owner, runtime=runtime, precision=precision, threads=threads)
+            settings = {"runtime": opened.name, "precision": opened.precision, "threads": threads}
             self._origin = (saved.reference, None, settings)
         self.image_size = encoder.image_size
         self.encode = captioner_encode(encoder)
@@ -224,14 +225,20 @@ class ClipClassifier:
         return self.options.interval
 
     @overload
-    def classify(self, source: str | os.PathLike[str], **windows: float | None) -> ClipPrediction: ...
+    def classify(  # type: ignore[overload-overlap]  # text is made of text
+        self, source: str | os.PathLike[str], *, window: float | None = ..., stride: float | None = ...,
+        threshold: float | None = ...,
+    ) -> ClipPrediction: ...  # fmt: skip
 
     @overload
-    def classify(self, source: Iterable[str | os.PathLike[str]], **windows: float | None) -> list[ClipPrediction]: ...
+    def classify(
+        self, source: Iterable[str | os.PathLike[str]], *, window: float | None = ..., stride: float | None = ...,
+        threshold: float | None = ...,
+    ) -> list[ClipPrediction]: ...  # fmt: skip
 
     def classify(
         self,
-        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        source: Any,
         *,
         window: float | None = None,
         stride: float | None = None,
@@ -320,7 +327,7 @@ class ClipClassifier:
         cut += cutter.finish(duration if duration is not None else (float(times[-1]) if len(times) else 0.0))
         measured = []
         for _, _, samples in cut:
-            rows = [sample.number for sample in samples]
+            rows = np.array([sample.number for sample in samples], np.intp)
             inside = [None if part is None else part[rows] for part in (motion, grids)]
             measured.append(window_inputs(self.streams, pooled[rows], *inside))
         windows = self.label_windows([(start, stop) for start, stop, _ in cut], measured, options.threshold)
