@@ -16,13 +16,13 @@ import sqlite3  # noqa: F401 (before TensorFlow, whose own copy takes its place 
 from typing import TYPE_CHECKING
 
 from captioner.errors import CaptionerError, DatasetError, ImageReadError, ModelLoadError, VideoReadError
-from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word
 
 if TYPE_CHECKING:
     from captioner.captions.captioner import ImageCaptioner
     from captioner.clips.classifier import ClipClassifier
     from captioner.loading import caption_many, list_models, load
     from captioner.models.search import SearchOptions
+    from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word
     from captioner.videos.analyzer import VideoAnalyzer
 
 __version__ = "0.2.0"
@@ -31,11 +31,14 @@ __version__ = "0.2.0"
 _LAZY = {
     "load": "captioner.loading",
     "list_models": "captioner.loading",
-    "ImageCaptioner": "captioner.captions.captioner",
     "caption_many": "captioner.loading",
+    "ImageCaptioner": "captioner.captions.captioner",
     "ClipClassifier": "captioner.clips.classifier",
     "SearchOptions": "captioner.models.search",
     "VideoAnalyzer": "captioner.videos.analyzer",
+    **dict.fromkeys(
+        ("Caption", "ClipPrediction", "NoveltyPoint", "Segment", "VideoAnalysis", "Window", "Word"), "captioner.results"
+    ),
 }
 
 __all__ = [
