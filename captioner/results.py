@@ -59,7 +59,7 @@ class Caption:
         text: Words in lower case, joined by spaces, without an end mark.
         words: One `Word` per word of ``text``.
         score: Length-normalised log-probability by which the search ranked it (higher is better).
-        confidence: Geometric mean of its words' confidence, 0..1.
+        confidence: Mean of its words' confidence, 0..1: the share of the words that people can be expected to use.
         finished: Whether the model ended the caption itself; False if the length limit cut it.
         alternatives: The next best captions, best first (``n_best - 1`` at most).
         model: Name of the model that wrote it.

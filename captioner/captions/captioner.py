@@ -353,7 +353,7 @@ class ImageCaptioner:
             text=join_words(texts),
             words=words,
             score=float(hypothesis.score),
-            confidence=float(np.exp(np.log(sure).mean())) if words else 0.0,
+            confidence=float(sure.mean()) if words else 0.0,
             finished=hypothesis.finished,
             model=self.name,
             familiarity=familiarity,
@@ -364,8 +364,8 @@ class ImageCaptioner:
     ) -> np.ndarray:
         """Calibrated probabilities of words (words,), 0..1: how likely one of five people uses each for the photo.
 
-        Fitted on photos that the model was not trained on (see the model card). Their geometric mean is the confidence
-        of a caption.
+        Fitted on photos that the model was not trained on (see the model card). Their mean is the confidence of a
+        caption.
 
         Args:
             tokens: The words (words,).

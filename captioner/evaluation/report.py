@@ -6,7 +6,7 @@ Scores are in the unit of published tables, that is times 100 (CIDEr-D 58.9); sh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,7 +33,6 @@ def evaluate_captions(
     *,
     idf_from: Mapping[str, Sequence[str]] | None = None,
     meteor: str | None = None,
-    word_probability: Callable[[np.ndarray], np.ndarray] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> dict:
@@ -46,8 +45,6 @@ def evaluate_captions(
         idf_from: References that give CIDEr-D its weights instead of ``references``, for example the training
             captions. Needed for comparable numbers on very small sets.
         meteor: ``nltk`` or ``1.5`` adds that METEOR; see `captioner.evaluation.meteor`.
-        word_probability: From the log-probabilities of words to the probabilities that ``confidence`` judges, for
-            example calibrated ones; by default the exponential, that is, what the decoder gave.
         samples: Draws of the bootstrap over photos.
         seed: Of the draws.
 
@@ -115,7 +112,7 @@ def evaluate_captions(
     }
     captions = list(candidates.values())
     if all(isinstance(caption, Caption) for caption in captions):
-        report["confidence"] = confidence_report(captions, list(people.values()), cider, word_probability)
+        report["confidence"] = confidence_report(captions, list(people.values()), cider)
     report["captions"] = [
         {
             "file": file,
@@ -133,7 +130,6 @@ def confidence_report(
     captions: Sequence[Caption],
     references: Sequence[Sequence[Sequence[str]]],
     cider: np.ndarray,
-    word_probability: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict:
     """How far the probabilities of captions can be trusted.
 
@@ -144,17 +140,18 @@ def confidence_report(
         captions: Captions.
         references: Tokens of what people wrote for each of their photos.
         cider: CIDEr-D of every caption, 0..10: float (captions,).
-        word_probability: As for `evaluate_captions`.
 
     Returns:
         ``{"word_calibration_error", "caption_calibration_error", "risk", "selected"}``: the expected calibration
-        errors of the words' probabilities (None where no caption has a word) and of the captions' confidence, 0..1;
+        errors of the words' confidence, or probability where they have none (None where no caption has a word), and of
+        the captions' confidence, 0..1;
         the area under the risk-coverage curve, where risk is the share of wrong words; and, for some coverages,
         ``{"coverage", "confidence", "CIDEr-D"}``: the lowest confidence and the mean CIDEr-D x 100 of the most
         confident captions.
     """
-    logprobs, right = word_outcomes(captions, references)
-    probabilities = np.exp(logprobs) if word_probability is None else word_probability(logprobs)
+    _, right = word_outcomes(captions, references)
+    sure = [word.probability if word.confidence is None else word.confidence for one in captions for word in one.words]
+    probabilities = np.clip(np.array(sure, np.float64), 0, 1)
     owner = np.repeat(np.arange(len(captions)), [len(caption.words) for caption in captions])
     lengths = np.bincount(owner, minlength=len(captions))
     share = np.bincount(owner, right, len(captions)) / np.maximum(lengths, 1)

@@ -141,11 +141,21 @@ class TestFit:
         table = words(np.random.default_rng(4), 3000, WordCalibration(slope=0.5, offset=1.0, rank=-0.2))
         report = cross_validated({"dev": table})["dev"]
         assert report["calibration_error"] < 0.02 < 0.1 < report["uncalibrated_error"]
+        assert report["caption_calibration_error"] < 0.03
         assert sum(count for _, _, count in report["reliability"]) == len(table)
         assert report["right"]["low"] < table[:, 4].mean() < report["right"]["high"]
         coverage, risk = np.transpose(report["risk"])
         assert coverage[-1] == 1 and risk[-1] == pytest.approx(1 - table[:, 4].mean(), abs=1e-3)
         assert risk[0] < risk[-1] - 0.05
+
+    def test_a_caption_promises_the_share_of_its_words_that_are_right(self, monkeypatch):
+        import captioner.training.captions.calibration as module
+
+        monkeypatch.setattr(module, "fit_calibration", lambda tables: WordCalibration())  # which changes nothing
+        given = [(0, 0.9, 1), (0, 0.7, 0), (1, 0.5, 0), (1, 0.3, 0)]  # photo, probability, right
+        table = np.array([(photo, math.log(probability), 30, 0.99, right) for photo, probability, right in given])
+        # 0.8 where half the words are right, 0.4 where none is.
+        assert cross_validated({"dev": table})["dev"]["caption_calibration_error"] == pytest.approx((0.3 + 0.4) / 2)
 
     def test_photos_are_judged_by_what_others_taught(self, monkeypatch):
         import captioner.training.captions.calibration as module
@@ -225,7 +235,7 @@ class TestCalibrateModel:
         with pytest.raises(DatasetError):
             calibrate_model(folder, photos, threads=1)
 
-    def test_confidence_is_the_geometric_mean_of_the_words(self, tiny_captioner, photo_folder, tmp_path):
+    def test_confidence_is_the_mean_of_the_words(self, tiny_captioner, photo_folder, tmp_path):
         from captioner.loading import load
 
         folder = tmp_path / "model"
@@ -235,10 +245,10 @@ class TestCalibrateModel:
         (folder / "config.json").write_text(json.dumps(config))
         model = load(folder, threads=1)
         caption = model.caption(photo_folder / "3.png", max_length=6)
-        expected = 1.0
+        expected = 0.0
         for word in caption.words:
             rank = model.tokenizer.encode([word.text])[0] - 3
             odds = 0.5 * math.log(word.probability / (1 - word.probability)) + 0.2 - 0.3 * math.log(rank)
             assert word.confidence == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-3)
-            expected *= word.confidence
-        assert caption.confidence == pytest.approx(expected ** (1 / len(caption.words)))
+            expected += word.confidence
+        assert caption.confidence == pytest.approx(expected / len(caption.words))

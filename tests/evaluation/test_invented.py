@@ -41,6 +41,7 @@ def made_up(caption: str, *people: str) -> list[str]:
         ("a hot dog", ["a dog"], ["hot dog"]),
         ("a hot dog", ["hot dogs with ketchup"], []),
         ("a dog", ["hot weather, a dog"], []),
+        ("a dog", ["two hot dogs"], ["dog"]),
         ("a truck", ["a fire truck"], []),
         ("a teddy bear", ["a stuffed animal"], []),
         # Twice said is twice made up; verbs and amounts are no things.

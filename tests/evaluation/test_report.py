@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,12 +130,15 @@ def test_word_outcomes_say_which_words_people_used():
     assert used.tolist() == [True, False, True, True, False, True]
 
 
-def test_calibrated_probabilities_can_be_judged():
+def test_the_calibrated_probabilities_of_words_are_judged_where_there_are_some():
     candidates = {file: caption("dog girls bike book", 0.9) for file in REFERENCES}  # one word in four is right
-    judged = {"samples": 10, "word_probability": lambda logprobs: np.full(len(logprobs), 0.25)}
-    assert evaluate_captions(REFERENCES, candidates, **judged)["confidence"]["word_calibration_error"] == 0
     raw = evaluate_captions(REFERENCES, candidates, samples=10)["confidence"]
     assert raw["word_calibration_error"] == pytest.approx(0.9 - 0.25)
+    calibrated = {
+        file: replace(one, words=tuple(replace(word, confidence=0.25) for word in one.words))
+        for file, one in candidates.items()
+    }
+    assert evaluate_captions(REFERENCES, calibrated, samples=10)["confidence"]["word_calibration_error"] == 0
 
 
 class TestComparison:

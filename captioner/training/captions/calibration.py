@@ -201,11 +201,16 @@ def cross_validated(tables: dict[str, np.ndarray], *, seed: int = 0) -> dict:
     """How good the calibration is on photos that it was not fitted on: two halves of the photos, each fitted for the
     other.
 
+    A word is right if people use it for the photo. A caption is right as far as its words are: its confidence, their
+    mean, foretells the share of them that people use. Whether every word is right would be a poor question: 7 % of the
+    captions that people wrote for Flickr8k pass, judged by the other four, because people name the same differently.
+
     Returns:
-        For every table ``{"calibration_error", "uncalibrated_error", "reliability", "right", "risk"}``: expected
-        calibration error of the words' probabilities, 0..1, calibrated and as the decoder gave them; the reliability
-        bins as ``[[mean probability, share of right words, words]]``; the share of right words with its 95 % interval
-        over photos; and ``[[coverage, share of wrong words]]`` of the captions that the model is surest of.
+        For every table ``{"calibration_error", "uncalibrated_error", "caption_calibration_error", "reliability",
+        "right", "risk"}``: expected calibration error of the words' probabilities, 0..1, calibrated and as the decoder
+        gave them; that of the captions' confidence; the reliability bins of the words as ``[[mean probability, share
+        of right words, words]]``; the share of right words with its 95 % interval over photos; and ``[[coverage, share
+        of wrong words]]`` of the captions that the model is surest of.
     """
     generator = np.random.default_rng(seed)
     halves = {name: generator.permutation(int(table[-1, 0]) + 1) % 2 for name, table in tables.items()}
@@ -219,12 +224,13 @@ def cross_validated(tables: dict[str, np.ndarray], *, seed: int = 0) -> dict:
         words = np.bincount(photos)
         share = np.bincount(photos, right) / words
         interval = bootstrap_interval(np.stack([share * words, words], axis=1), ratio_of_sums)
-        confidence = np.exp(np.bincount(photos, np.log(given)) / words)
+        confidence = np.bincount(photos, given) / words
         coverage, risk = risk_coverage(confidence, 1 - share)
         rows = [min(int(np.searchsorted(coverage, kept - 1e-9)), len(coverage) - 1) for kept in _COVERAGES]
         report[name] = {
             "calibration_error": round(expected_calibration_error(given, right), 4),
             "uncalibrated_error": round(expected_calibration_error(np.exp(table[:, 1]), right), 4),
+            "caption_calibration_error": round(expected_calibration_error(confidence, share), 4),
             "reliability": [
                 [round(one.probability, 3), round(one.accuracy, 3), one.count]
                 for one in reliability_bins(given, right)
