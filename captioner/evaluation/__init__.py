@@ -1,1 +1,1 @@
-"""Metrics of captions and of clip labels; pure Python and NumPy."""
+"""Metrics of captions and of clip labels, in Python and NumPy; and models scored on data sets."""

@@ -1,1 +1,1 @@
-"""Files to RGB arrays: images, videos and shot boundaries."""
+"""Files to arrays: images, videos and shot boundaries."""

@@ -1,4 +1,4 @@
-"""Arrays to numbers: encoder, decoder, search, clip classifier, saved models."""
+"""What several subjects share: encoder, recurrent cells, search, tokenizer, runtime, saved models."""
 
 import sys
 

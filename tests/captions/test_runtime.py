@@ -73,6 +73,13 @@ def test_captions_are_the_same(fast, reference):
             np.testing.assert_allclose(b.attention, a.attention, atol=1e-4)
 
 
+def test_captions_are_those_of_earlier_versions(fast):
+    """Whatever is moved or made faster, the same weights and photos give the same words, as likely as before."""
+    found = captions(fast, fast.encode(random_photos(4)))
+    assert [one.tokens for one in found] == [(26, 33) * 4] * 4
+    np.testing.assert_allclose([one.score for one in found], [-2.7886, -2.9626, -2.8425, -2.6947], atol=2e-3)
+
+
 @pytest.mark.parametrize("which", ["fast", "reference"])
 def test_results_do_not_depend_on_the_batch(which, request):
     runtime = request.getfixturevalue(which)
