@@ -33,8 +33,8 @@ class ImageReadError(CaptionerError):
 class VideoReadError(CaptionerError):
     """A video is missing, unreadable or without frames.
 
-    ``kind`` is one of ``missing``, ``not_a_file``, ``permission``, ``empty``, ``not_a_video``,
-    ``no_video_stream``, ``no_frames``, ``too_large`` and ``timeout``.
+    ``kind`` is one of ``missing``, ``not_a_file``, ``permission``, ``empty``, ``not_a_video``, ``truncated``,
+    ``no_video_stream``, ``unknown_codec``, ``no_frames``, ``too_large`` and ``timeout``.
     """
 
 

@@ -256,6 +256,7 @@ class VideoAnalysis:
         truncated: Whether the file ended before the container said it would.
         model: Name of the captioner.
         classifier: Name of the clip classifier, or None.
+        warnings: What of the file is damaged and was left out or put right; a sentence each.
     """
 
     duration: float
@@ -269,6 +270,7 @@ class VideoAnalysis:
     truncated: bool = False
     model: str | None = None
     classifier: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         cut = ", truncated" if self.truncated else ""
@@ -292,13 +294,14 @@ class VideoAnalysis:
             f"{self.duration:.1f} s" + (f", {self.label or NOTHING_KNOWN}" if self.label or self.classifier else "")
         )
         cut = ", the file is truncated" if self.truncated else ""
+        cut += "".join(f", {_escaped(warning)}" for warning in self.warnings)
         return (
             f'<div><b>{heading}</b>{cut}<div style="position:relative;height:16px;margin:4px 0">{strip}</div>'
             f"<table>{rows}</table></div>"
         )
 
     def to_dict(self) -> dict:
-        """The ``results.jsonl`` record of the design, without ``file``, plus ``windows`` and ``novelty``."""
+        """The ``results.jsonl`` record of the design without ``file``, and ``windows``, ``novelty``, ``warnings``."""
         return {
             "duration": round(self.duration, 3),
             "width": self.width,
@@ -307,6 +310,7 @@ class VideoAnalysis:
             "segments": [segment.to_dict() for segment in self.segments],
             "label": self.label,
             "truncated": self.truncated,
+            "warnings": list(self.warnings),
             "model": self.model,
             "classifier": self.classifier,
             "windows": [window.to_dict() for window in self.labels],

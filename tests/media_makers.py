@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,117 @@ def wav(seconds: float = 0.2, rate: int = 8000) -> bytes:
         b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt "
         + struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16) + b"data" + struct.pack("<I", len(data)) + data
     )  # fmt: skip
+
+
+def write_film(
+    path: Path,
+    images: list[np.ndarray],
+    *,
+    codec: str = "libx264",
+    form: str | None = None,
+    fps: int = 25,
+    times: list[float] | None = None,
+    sound: float = 0.0,
+    sound_codec: str = "aac",
+    delay: float = 0.0,
+    pixels: str = "yuv420p",
+    **options: str,
+) -> Path:
+    """Writes RGB images (H, W, 3) as a film, with PyAV.
+
+    Args:
+        path: The file.
+        images: uint8 (H, W, 3), RGB.
+        codec: Encoder.
+        form: FFmpeg's name of the container; None is that of the extension.
+        fps: Frames per second.
+        times: Seconds at which each image is shown; None is one frame after the other.
+        sound: Seconds of a tone beside them.
+        sound_codec: Its encoder.
+        delay: Seconds by which the picture begins after the sound.
+        pixels: Pixel format.
+        **options: Of the encoder.
+    """
+    import av
+    import pytest
+
+    if codec not in av.codecs_available:
+        pytest.skip(f"this build of FFmpeg has no {codec}")
+    height, width = images[0].shape[:2]
+    with av.open(str(path), "w", format=form) as container:
+        picture = container.add_stream(codec, rate=fps, options=options or None)
+        picture.width, picture.height, picture.pix_fmt = width, height, pixels
+        tone = container.add_stream(sound_codec, rate=44100, bit_rate=64000) if sound else None
+        packets = []
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            frame.time_base = Fraction(1, fps)
+            frame.pts = round(((number / fps if times is None else times[number]) + delay) * fps)
+            packets += picture.encode(frame)
+        packets += picture.encode(None)
+        for packet in packets:
+            packet.duration = round(1 / fps / packet.time_base)
+        if tone is not None:
+            packets += _tone(tone, sound)
+        for packet in sorted(packets, key=lambda one: one.dts * one.time_base):
+            container.mux(packet)
+    return path
+
+
+def _tone(stream, seconds: float) -> list:
+    import av
+
+    step = stream.codec_context.frame_size or 1024
+    wave = (np.sin(np.arange(int(seconds * 44100)) * 0.06) * 0.2).astype(np.float32)
+    packets = []
+    for start in range(0, len(wave) - step + 1, step):
+        frame = av.AudioFrame.from_ndarray(wave[None, start : start + step], format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
+        for ready in av.AudioResampler(stream.format, stream.layout, stream.rate).resample(frame):
+            packets += stream.encode(ready)
+    return packets + stream.encode(None)
+
+
+def write_sound(path: Path, codec: str, cover: np.ndarray | None = None) -> Path:
+    """Writes a second of a tone, with a picture on its cover or without."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        tone = container.add_stream(codec, rate=44100)
+        packets = _tone(tone, 1.0)
+        if cover is not None:
+            picture = container.add_stream("mjpeg", rate=1)
+            picture.height, picture.width = cover.shape[:2]
+            picture.pix_fmt = "yuvj420p"
+            picture.disposition = av.stream.Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(cover, format="rgb24").reformat(format="yuvj420p")
+            packets = [*picture.encode(frame), *picture.encode(None), *packets]
+        for packet in packets:
+            container.mux(packet)
+    return path
+
+
+def copied(source: Path, target: Path, *, shift=lambda number: 0.0, start: float = 0.0) -> Path:
+    """The encoded picture of a film in another file.
+
+    Args:
+        source: The film.
+        target: The file, in the container that its extension names.
+        shift: Seconds to add to the timestamps of a packet, by its number.
+        start: Seconds of the film that are cut off: as ``ffmpeg -ss START -c copy`` does it, by an edit list where the
+            container has such.
+    """
+    import av
+
+    with av.open(str(source)) as read, av.open(str(target), "w") as write:
+        stream = read.streams.video[0]
+        if start:
+            read.seek(round(start / stream.time_base), stream=stream)
+        out = write.add_stream_from_template(stream)
+        for number, packet in enumerate(packet for packet in read.demux(stream) if packet.size):
+            moved = round((shift(number) - start) / packet.time_base)
+            packet.pts += moved
+            packet.dts += moved
+            packet.stream = out
+            write.mux(packet)
+    return target

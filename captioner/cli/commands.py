@@ -339,7 +339,8 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
     """Trains a forecaster on the videos of a folder; those that cannot be read are left out and named."""
     import numpy as np
 
-    from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader, prefetch
+    from captioner.media.ahead import prefetch
+    from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader
 
     with _training():
         from captioner.training.forecaster import ForecasterTraining, fit_forecaster
@@ -356,7 +357,7 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
                 if one.error:
                     raise one.error
                 with VideoReader(one.file, every=interval, size=captioner.image_size) as reader:
-                    frames = (frame.image[None] for frame in prefetch(reader))
+                    frames = prefetch(frame.image[None] for frame in reader)
                     embeddings.append(np.concatenate([captioner.encode(frame).pooled for frame in frames]))
             except CaptionerError as error:
                 failed += 1

@@ -24,6 +24,7 @@ from captioner.clips.windows import (
     window_inputs,
 )
 from captioner.errors import CaptionerError, ModelLoadError
+from captioner.media.clock import FrameClock
 from captioner.media.files import is_path
 from captioner.models.runtime import KerasEncoder, OpenVinoEncoder, open_encoder
 from captioner.models.saving import SavedModel, read_model
@@ -49,12 +50,13 @@ class ClipStream:
     def __init__(self, classifier: ClipClassifier, options: WindowOptions):
         self._classifier = classifier
         self._threshold = options.threshold
+        self._clock = FrameClock(options.interval)
         self._sampler = WindowSampler(options, classifier.streams, classifier.region)
         self._windows: list[Window] = []
 
     def wants(self, time: float) -> bool:
         """Whether the classifier looks at a frame of that time; `push` ignores the others."""
-        return self._sampler.wants(time)
+        return self._clock.due(time)
 
     def push(
         self, time: float, image: np.ndarray, encoded: tuple[np.ndarray, np.ndarray] | None = None
@@ -70,7 +72,7 @@ class ClipStream:
         Returns:
             The windows that became complete, usually none.
         """
-        return self._label(self._cut(time, image, encoded))
+        return self._label(self._cut(time, image, encoded) if self._clock.take(time) else [])
 
     def watch(self, reader: VideoReader) -> ClipPrediction:
         """The whole of a video. The next window is read and its motion measured while one is encoded.
@@ -82,7 +84,7 @@ class ClipStream:
             VideoReadError: It cannot be read.
             CaptionerError: There was no frame.
         """
-        from captioner.media.videos import prefetch
+        from captioner.media.ahead import prefetch
 
         def windows():
             for frame in reader:
@@ -107,8 +109,6 @@ class ClipStream:
         return self._classifier.summarise(self._windows, self._threshold)
 
     def _cut(self, time: float, image: np.ndarray, encoded=None):
-        if not self.wants(time):
-            return []
         if not self._classifier.region:
             image = _squashed(image, self._classifier.image_size)
         return self._sampler.push(time, image, encoded)
@@ -135,7 +135,7 @@ class ClipClassifier:
             folder names.
         runtime: See `captioner.load`; for an encoder that is opened here.
         precision: Likewise.
-        threads: Likewise.
+        threads: Likewise, and for decoding videos.
 
     Attributes:
         name: Name of the model folder.
@@ -167,6 +167,7 @@ class ClipClassifier:
         if saved.kind != self.kind:
             raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a clip classifier")
         self.name = saved.name
+        self._threads = threads
         self.metadata = saved.metadata
         self.labels = _read_labels(saved)
         path = saved.folder / "config.json"
@@ -379,7 +380,7 @@ class ClipClassifier:
             stream.push(0.0, read_image(path))
             return stream.finish(0.0)
         size = None if self.region else self.image_size
-        with VideoReader(path, every=options.interval, size=size) as reader:
+        with VideoReader(path, every=options.interval, size=size, threads=self._threads) as reader:
             return stream.watch(reader)
 
 

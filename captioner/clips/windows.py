@@ -13,7 +13,7 @@ from captioner.clips.head import frame_inputs, grid_change
 from captioner.clips.local_motion import LOCAL_MOTION, LocalMotionMeter, mirrored_cells
 from captioner.clips.motion import MotionMeter, mirrored
 from captioner.errors import CaptionerError
-from captioner.media.clock import TOLERANCE, FrameClock
+from captioner.media.clock import TOLERANCE
 
 _KEPT_SIDE = 480  # frames kept for the region are made no smaller than this on their shorter side
 
@@ -84,8 +84,8 @@ class Sample:
 class WindowCutter:
     """Cuts a stream of samples into windows, keeping no more than one window's samples.
 
-    Windows start at 0, ``stride``, 2 ``stride``...; where the video's end leaves a rest that no window covers, one more
-    window ends there. A video that is shorter than a window is one window.
+    Windows start at the first sample, ``stride`` later, 2 ``stride`` later...; where the video's end leaves a rest that
+    no window covers, one more window ends there. A video that is shorter than a window is one window.
 
     Args:
         options: Length and stride.
@@ -93,12 +93,15 @@ class WindowCutter:
 
     options: WindowOptions
     samples: list[Sample] = field(default_factory=list)
+    first: float | None = None
     start: float = 0.0
     covered: float = 0.0
 
     def push(self, sample: Sample) -> Iterable[tuple[float, float, list[Sample]]]:
         """Takes a sample; gives (start, end, samples) of every window that it completes."""
         window, stride = self.options.window, self.options.stride
+        if self.first is None:
+            self.first = self.start = sample.time
         while sample.time >= self.start + window - TOLERANCE:
             inside = self._between(self.start, self.start + window)
             if inside:
@@ -117,7 +120,7 @@ class WindowCutter:
             return
         end = max(duration, self.samples[-1].time)
         if self.samples[-1].time >= self.covered - TOLERANCE or not self.covered:
-            start = max(0.0, end - self.options.window)
+            start = max(self.first, end - self.options.window)
             inside = self._between(start, end + 1) or self.samples[-1:]
             yield min(start, inside[0].time), max(end, start + TOLERANCE), inside
 
@@ -140,15 +143,10 @@ class WindowSampler:
         self._cutter = WindowCutter(options)
         self._meter = MotionMeter() if region or "motion" in streams else None
         self._local_meter = LocalMotionMeter() if LOCAL_MOTION in streams else None
-        self._clock = FrameClock(options.interval)
         self._time = 0.0
 
-    def wants(self, time: float) -> bool:
-        """Whether a frame of that time is due; `push` ignores the others."""
-        return self._clock.due(time)
-
     def push(self, time: float, image: np.ndarray, encoded=None) -> list[tuple[float, float, list[Sample]]]:
-        """Takes a frame; gives (start, end, samples) of the windows that it completes.
+        """Takes a frame that is due; gives (start, end, samples) of the windows that it completes.
 
         Args:
             time: Seconds, rising.
@@ -156,8 +154,6 @@ class WindowSampler:
             encoded: Grid (positions, C) and pooled embedding (C,), where they are known.
         """
         self._time = time
-        if not self._clock.take(time):
-            return []
         sample = Sample(time, _shrunk(image) if self.region else image)
         if self._meter and self.region:  # motion is measured on the region, once that is known
             self._meter.follow(time, image)

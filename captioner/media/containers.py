@@ -1,118 +1,100 @@
-"""Video containers told apart by their first bytes, and why one of them cannot be played."""
+"""What FFmpeg does not say of a video file: what else it is, and whether an MP4, AVI or WMV file has lost its end."""
 
 from __future__ import annotations
 
-import os
-import re
+from typing import BinaryIO
 
-SOUND = frozenset({"MP3", "WAV", "FLAC", "AAC", "AIFF", "Ogg sound"})
-"""Names of the containers that hold sound only."""
+HEAD = 4096
+"""Bytes at the start of a file by which it is told what it is."""
 
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"moof")
 _STILL_PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1")
-_STARTS = {
-    b"\x1aE\xdf\xa3": "Matroska",
-    b"\0\0\x01\xba": "MPEG",
-    b"\0\0\x01\xb3": "MPEG",
-    b"\0\0\0\x01": "raw video",
-    b"FLV": "Flash video",
-    b"0&\xb2u\x8ef\xcf\x11": "Windows Media",
-    b"\x06\x0e+4\x02\x05\x01\x01": "MXF",
-    b"YUV4MPEG2": "raw video",
-    b"DKIF": "IVF",
-    b"ID3": "MP3",
-    b"fLaC": "FLAC",
-    b"FORM": "AIFF",
-}
-_MOOV_LIMIT = 2**28
+_MP4_BOXES = frozenset(b"ftyp moov mdat wide free skip pnot styp moof sidx mfra uuid meta emsg".split())
+_ASF_OBJECTS = (  # header and data
+    bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+    bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c"),
+)
+_MISCOUNTED = 16  # bytes by which some programs state too great a length
+_TS_PACKETS = (188, 192, 204)  # bytes: plain, with a clock (M2TS), with error correction
 
 
-def container_of(head: bytes) -> str | None:
-    """Name of the container by the first bytes of the file, or None.
-
-    Only these are given to the decoder: it also understands playlists and scripts, which name other files and
-    addresses.
-    """
-    if head[4:8] in _MP4_BOXES:
-        return None if head[8:12] in _STILL_PICTURES else "MP4"
-    if head[:4] == b"RIFF":
-        return {b"AVI ": "AVI", b"WAVE": "WAV"}.get(head[8:12])
-    if head[:4] == b"OggS":
-        return "Ogg" if b"theora" in head or b"BBCD" in head else "Ogg sound"
-    for step, offset in ((188, 0), (192, 4)):
-        if len(head) > 2 * step and all(head[offset + step * k] == 0x47 for k in range(3)):
-            return "MPEG-TS"
-    if (
-        head[:1] == b"\xff"
-        and len(head) > 1
-        and head[1] & 0xE0 == 0xE0
-        and head[1] != 0xFF
-        and head[:3] != b"\xff\xd8\xff"
-    ):
-        return "AAC" if head[1] & 0xF6 == 0xF0 else "MP3"
-    return next((name for start, name in _STARTS.items() if head.startswith(start)), None)
+def is_transport_stream(head: bytes) -> bool:
+    """Whether a file is an MPEG transport stream; cut before its tables, FFmpeg may take it for raw H.264."""
+    return any(head[offset::size][:8] == b"\x47" * 8 for size in _TS_PACKETS for offset in range(size))
 
 
-def what_instead(head: bytes) -> str:
-    """What a file that is no video seems to be, as the end of a sentence."""
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")) or head[8:12] in (b"WEBP", *_STILL_PICTURES):
+def is_no_video(head: bytes) -> str | None:
+    """What a file is that is certainly no video, as the end of a sentence; None of all others."""
+    if head.startswith((b"\x89PNG", b"GIF8")) or head[8:12] in (b"WEBP", *_STILL_PICTURES):
         return "is an image, not a video; use the image command for images"
     if head.startswith(b"#EXTM3U"):
         return "is a playlist, not a video; give the videos that it names"
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         return "is a web page, not a video; perhaps a download went wrong"
-    if not any(head[:512]):
-        return "holds zeros where a video begins; perhaps a download or a copy was interrupted"
-    return "is not a video in a known container (MP4, MOV, AVI, Matroska, WebM, MPEG, FLV, WMV, Ogg, MXF)"
+    return None
 
 
-def why_unreadable(path: str | os.PathLike, container: str) -> tuple[str, str]:
-    """Why the decoder refuses a file of a known container.
+def why_refused(file: BinaryIO) -> tuple[str, str]:
+    """Why a file that may be a video cannot be opened.
 
     Args:
-        path: The file.
-        container: Its name from `container_of`.
+        file: Wherever it stands.
 
     Returns:
         ``(kind, reason)``: the kind of the `captioner.errors.VideoReadError` and the end of its sentence.
     """
-    if container == "MP4":
-        moov = _moov(path)
-        if moov is None:
-            return "truncated", (
-                "was cut off: its index, which such files mostly keep at their end, is missing, so that no frame can "
-                "be found; copy it again, or repair the recording"
-            )
-        tracks = set(re.findall(rb"hdlr.{8}(vide|soun)", moov, re.DOTALL))
+    if lost_end(file) == "index":
+        return "truncated", (
+            "was cut off: its index, which such files mostly keep at their end, is missing, so that no frame can "
+            "be found; copy it again, or repair the recording"
+        )
+    file.seek(0)
+    head = file.read(HEAD)
+    if head.startswith(b"\xff\xd8\xff"):  # many of them are a video, motion JPEG
+        return "not_a_video", "is an image, not a video; use the image command for images"
+    if not any(head):
+        return "not_a_video", "holds zeros where a video begins; perhaps a download or a copy was interrupted"
+    return "not_a_video", (
+        "is not a video in a known container (MP4, MOV, AVI, Matroska, WebM, MPEG, FLV, WMV, Ogg, MXF), or its header "
+        "is damaged"
+    )
+
+
+def lost_end(file: BinaryIO) -> str | None:
+    """What an MP4, AVI or WMV file has lost with its end, by the lengths of its outermost parts.
+
+    Args:
+        file: Wherever it stands.
+
+    Returns:
+        ``"frames"``; ``"index"``, without which no frame can be found; ``"nothing"``; None for another file.
+    """
+    size = file.seek(0, 2)
+    position, names = 0, set()
+    while position < size:
+        file.seek(position)
+        name, length = _outer_part(file.read(24), size - position)
+        if not name or (name == b"moov" and position + length > size):
+            break
+        names.add(name)
+        position += length
+    if names & {b"ftyp", b"mdat"} and not names & {b"moov", b"moof"}:
+        return "index"
+    if not names:
+        return None
+    return "frames" if position > size + _MISCOUNTED else "nothing"
+
+
+def _outer_part(header: bytes, rest: int) -> tuple[bytes | None, int]:
+    """Name and length of what begins there, with ``rest`` bytes of the file to come; no name for what is unknown."""
+    if header[:4] == b"RIFF":
+        name, length, least = header[:4], 8 + int.from_bytes(header[4:8], "little"), 9
+    elif header[:16] in _ASF_OBJECTS:
+        name, length, least = header[:16], int.from_bytes(header[16:], "little"), 25
     else:
-        with open(path, "rb") as file:
-            head = file.read(2**16)
-        pattern = {"AVI": rb"strh.{4}(vids|auds)", "Matroska": rb"\x86.([VA]_)"}.get(container)
-        tracks = set(re.findall(pattern, head, re.DOTALL)) if pattern else set()
-    if tracks and not tracks & {b"vide", b"vids", b"V_"}:
-        return "no_video_stream", "holds no picture, only sound"
-    return "not_a_video", f"{container} file that cannot be decoded: it is damaged, or its codec is unknown"
-
-
-def _moov(path: str | os.PathLike) -> bytes | None:
-    """Content of the box that says what an MP4 file holds, or None where it is missing or cut off."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        position = 0
-        while position + 8 <= size:
-            file.seek(position)
-            header = file.read(16)
-            length = int.from_bytes(header[:4], "big")
-            if length == 1:
-                length = int.from_bytes(header[8:16], "big")
-            elif length == 0:
-                length = size - position
-            if length < 8:
-                return None
-            if header[4:8] == b"moov":
-                if position + length > size or length > _MOOV_LIMIT:
-                    return None
-                file.seek(position)
-                return file.read(length)
-            position += length
-    return None
+        name, length, least = header[4:8], int.from_bytes(header[:4], "big"), 8
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        elif length == 0:
+            length = rest
+        name = name if name in _MP4_BOXES else None
+    return (name if length >= least else None), length  # a length of nothing: the writer was stopped, or streams

@@ -56,7 +56,7 @@ class ShotDetector:
 
         Args:
             time: Seconds; later than the frame before.
-            image: uint8 (H, W, 3), RGB.
+            image: uint8 (H, W, 3), RGB; whole, or in its `reduced_size` already.
 
         Returns:
             The time of a cut that is certain now, because the shot after it has lasted for ``shortest``, or None.
@@ -107,11 +107,15 @@ class ShotDetector:
         import cv2
 
         if self._size is None:
-            height, width = image.shape[:2]
-            factor = min(1.0, _WIDTH / max(height, width))
-            self._size = (max(1, round(width * factor)), max(1, round(height * factor)))
+            self._size = reduced_size(image.shape[1], image.shape[0])
         small = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
         return cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+
+
+def reduced_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of what cuts are looked for in, for frames of some width and height."""
+    factor = min(1.0, _WIDTH / max(height, width))
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def split_long(shots: list[tuple[float, float]], longest: float = LONGEST_SEGMENT) -> list[tuple[float, float]]:

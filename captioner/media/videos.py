@@ -4,84 +4,114 @@ from __future__ import annotations
 
 import math
 import os
-import queue
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captioner.errors import VideoReadError
-from captioner.media import containers
 from captioner.media.clock import FrameClock
-from captioner.media.files import check_pixels, explained_access
+from captioner.media.film import Film
 from captioner.media.images import MAX_PIXELS, name_of, read_image
+
+if TYPE_CHECKING:
+    import av
+    from av.video.reformatter import VideoReformatter
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts"}
-    | {".flv", ".f4v", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".mxf"}
+    | {".flv", ".f4v", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".mxf", ".dav", ".mod", ".tod", ".dv", ".h264", ".mjpeg"}
 )
 """Extensions, in lower case, of the files that a folder scan takes for videos."""
 
-_USUAL_FPS = 25.0
+_MOST_WARNINGS = 10
+_LONGEST_SHOWN = 3600.0  # seconds that a frame's own statement of its length is believed
+_DECODER_DELAY = 32  # frames that a decoder holds back at most
+_WIDE_GAMUTS = (8, 9, 11, 12)  # colour primaries of film, BT.2020 and P3, as H.273 numbers them
 
-Item = TypeVar("Item")
 
-
-@dataclass(frozen=True)
 class Frame:
-    """One frame of a video.
+    """One frame of a video. It is converted when its pixels are asked for, by the thread that asks.
+
+    Args:
+        index: See below.
+        time: See below.
+        due: See below.
+        decoded: What the decoder gave.
+        converter: Of the reader.
+        size: See `VideoReader`.
 
     Attributes:
         index: Number of the frame in the file, from 0; frames that were skipped count.
-        time: Seconds from the start of the video at which it is shown, from the container.
-        image: uint8 (H, W, 3), RGB, upright.
+        time: Seconds from the start of the file at which a player shows it.
+        due: Names of the intervals at which it is due, where the reader was given several.
     """
 
-    index: int
-    time: float
-    image: np.ndarray
+    def __init__(self, index: int, time: float, due: frozenset[str], decoded, converter: _Converter, size: int | None):
+        self.index = index
+        self.time = time
+        self.due = due
+        self._decoded = decoded
+        self._converter = converter
+        self._size = size
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """uint8 (H, W, 3), RGB, upright; (size, size, 3) where the reader was given a ``size``."""
+        rgb = self._converter.rgb(self._decoded)
+        # In two steps: FFmpeg's scaler weighs and rounds otherwise than that of photos; that changes a caption in five.
+        return rgb if self._size is None else read_image(rgb, size=self._size, max_pixels=rgb.size)
+
+    def resized(self, width: int, height: int) -> np.ndarray:
+        """The frame, upright, squashed to uint8 (height, width, 3), RGB, by averaging; cheaper than ``image``."""
+        return self._converter.rgb(self._decoded, width, height)
 
 
 class VideoReader:
     """Iterates once over the frames of a video; a context manager.
 
     The file is read from front to back and never sought, since seeking is inexact in many containers. Frames that are
-    not asked for are decoded (later ones depend on them) but not converted.
+    not asked for are decoded (later ones depend on them) but not converted. What is damaged is left out and told.
 
     Args:
         path: The file.
         every: Seconds between frames: of the times ``start + k * every`` the first frame at or after each; None is
-            every frame. A slower video gives each of its frames once.
-        start: Frames before this time, in seconds, are left out.
+            every frame. A slower video gives each of its frames once. Several intervals, by names, give the frames that
+            are due at any of them, and `Frame.due` says at which.
+        start: Frames before this time, in seconds, are left out; where the picture begins later, that counts.
         end: Frames at or after this time, in seconds, are left out; None reads to the end.
         size: Side of the square into which frames are squashed, as `captioner.media.images.read_image` does.
         max_pixels: Limit on width x height of a frame.
+        threads: Threads that decode; None is as many as there are cores.
 
     Attributes:
         name: The path for messages.
-        width: Width of the frames in the file, in pixels, after rotation.
-        height: Height of the frames in the file, in pixels, after rotation.
+        width: Width of the first frame in pixels, after rotation.
+        height: Height of the first frame in pixels, after rotation.
         fps: Frames per second that the container states, 0 where it states none; a hint, not a promise.
-        expected_frames: Number of frames that the container states, 0 where it states none; a hint too.
+        stated_duration: Seconds that the container states, 0 where it states none; a hint too.
+        first_time: Seconds at which the first frame is shown; above 0 where the sound begins before the picture.
         duration: Seconds up to the end of the last frame that was read so far.
-        truncated: Whether the file ended clearly before the container said it would; known after the last frame, and
-            False while ``end`` stops the reading.
+        truncated: Whether bytes are missing at the end of the file, or picture and sound both end clearly before the
+            container said they would; known after the last frame, and False while ``end`` stops the reading.
+        warnings: What was left out or put right so far; a sentence each, at most ten.
 
     Raises:
         VideoReadError: ``missing``, ``not_a_file``, ``permission``, ``empty``, ``not_a_video``, ``no_video_stream``,
-            ``truncated`` (its index is lost, so that no frame can be found), ``no_frames`` or ``too_large``.
+            ``unknown_codec``, ``truncated`` (its index is lost, so that no frame can be found), ``no_frames`` or
+            ``too_large``.
     """
 
     def __init__(
-        self, path: str | os.PathLike, *, every: float | None = None, start: float = 0.0, end: float | None = None,
-        size: int | None = None, max_pixels: int = MAX_PIXELS,
+        self, path: str | os.PathLike, *, every: float | Mapping[str, float] | None = None, start: float = 0.0,
+        end: float | None = None, size: int | None = None, max_pixels: int = MAX_PIXELS, threads: int | None = None,
     ):  # fmt: skip
-        if every is not None and not (every > 0 and math.isfinite(every)):
-            raise ValueError(f"every must be a positive number of seconds, not {every}")
+        intervals = dict(every) if isinstance(every, Mapping) else {"": every}
+        for interval in intervals.values():
+            if interval is not None and not (interval > 0 and math.isfinite(interval)):
+                raise ValueError(f"every must be a positive number of seconds, not {interval}")
         if not start >= 0 or (end is not None and not end > start):
             raise ValueError(f"start must be 0 or more and end after it, not {start} and {end}")
         if size is not None and size < 1:
@@ -90,40 +120,33 @@ class VideoReader:
         self.every, self.start, self.end, self.size = every, start, end, size
         self.duration = 0.0
         self.truncated = False
+        self.warnings: list[str] = []
+        self._clocks = {name: FrameClock(interval, start) for name, interval in intervals.items()}
+        self._converter = _Converter(self.name)
         self._index = -1
-        self._time = 0.0
-        self._clock = FrameClock(every, start)
+        self._decoded_end = -math.inf  # timestamp
+        self._longest_step = 0.0
+        self._told = self._seen = self._doubtful = 0  # losses that were told, and seen; frames that they may concern
         self._lock = threading.Lock()  # closing while another thread decodes would crash the process
-        container = _check_file(path, self.name)
-        self._capture = _open(path)
+        self._film = Film(path, self.name, max_pixels, threads)
+        self._frames: Iterator[av.VideoFrame] | None = self._film.frames()
+        self.fps, self.stated_duration = self._film.fps, self._film.stated_duration
         try:
-            self._read_header(path, container, max_pixels)
+            # The first frame is fetched at once, so that a file without any is an error before anything depends on it.
+            self._pending = self._advance()
+            if self._pending is None:
+                raise VideoReadError(
+                    f"{self.name}: has a header but no frame that can be decoded (codec {self._film.codec}); it is "
+                    "damaged, or it was cut off right after its header",
+                    kind="no_frames",
+                )
         except BaseException:
             self.close()
             raise
-
-    def _read_header(self, path, container: str, max_pixels: int) -> None:
-        import cv2
-
-        if not self._capture.isOpened():
-            kind, reason = containers.why_unreadable(path, container)
-            raise VideoReadError(f"{self.name}: {reason}", kind=kind)
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if math.isfinite(fps) and fps > 0 else 0.0
-        frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.expected_frames = int(frames) if math.isfinite(frames) and 0 < frames < 2**40 else 0
-        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        check_pixels(self.width, self.height, max_pixels, self.name, "video")
-        # The first frame is fetched at once, so that a file without any is an error before anything depends on it.
-        self._pending = self._grab()
-        if not self._pending:
-            raise VideoReadError(
-                f"{self.name}: has a header but no frame that can be decoded; it is damaged, or it was cut off right "
-                "after its header",
-                kind="no_frames",
-            )
+        self.first_time = self._film.timeline.time
+        self.width, self.height = self._pending.width, self._pending.height
+        if _quarter_turns(self._pending) % 2:
+            self.width, self.height = self.height, self.width
 
     def __enter__(self) -> VideoReader:
         return self
@@ -134,138 +157,132 @@ class VideoReader:
     def close(self) -> None:
         """Closes the file; reading on ends the iteration."""
         with self._lock:
-            self._capture.release()
+            self._close()
+
+    def _close(self) -> None:
+        self._frames = self._pending = None
+        self._film.close()
 
     def __iter__(self) -> Iterator[Frame]:
         return self
 
     def __next__(self) -> Frame:
         with self._lock:
-            while self._pending or self._grab():
-                self._pending = False
-                if self.end is not None and self._time >= self.end:
-                    self._capture.release()
-                    raise StopIteration
-                if not self._clock.due(self._time):
-                    continue
-                ok, image = self._capture.retrieve()
-                if not ok or image is None:
-                    continue  # damaged; the next frame takes its place
-                self._clock.take(self._time)
-                return Frame(self._index, self._time, self._to_rgb(image))
-            if self._capture.isOpened():
-                self.truncated = self._ended_early()
-                self._capture.release()
+            while self._frames is not None:
+                decoded = self._advance() if self._pending is None else self._pending
+                self._pending = None
+                time = self._film.timeline.time
+                if decoded is None:
+                    self._finish()
+                    self._close()
+                elif self.end is not None and time >= self.end:
+                    self._close()
+                elif due := [name for name, clock in self._clocks.items() if clock.take(time)]:
+                    return Frame(self._index, time, frozenset(due), decoded, self._converter, self.size)
             raise StopIteration
 
-    def _grab(self) -> bool:
-        import cv2
-
-        if not self._capture.grab():
-            return False
-        self._index += 1
-        usual = 1 / self.fps if 1 <= self.fps <= 1000 else 1 / _USUAL_FPS
-        time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if self._index == 0:
-            self._time = max(0.0, time) if math.isfinite(time) else 0.0
-        else:  # raw streams carry no times
-            self._time = time if math.isfinite(time) and time > self._time else self._time + usual
-        self.duration = self._time + usual
-        return True
-
-    def _to_rgb(self, image: np.ndarray) -> np.ndarray:
-        import cv2
-
-        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return rgb if self.size is None else read_image(rgb, size=self.size, max_pixels=rgb.size)
-
-    def _ended_early(self) -> bool:
-        """By frames and by time: either of the two hints alone is often wrong in an intact file."""
-        missing = self.expected_frames - (self._index + 1)
-        if missing <= max(2, 0.02 * self.expected_frames) or not self.fps:
-            return False
-        return self.duration < 0.98 * self.expected_frames / self.fps - 0.05
-
-
-def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
-    """Lets another thread produce the items, ``depth`` of them ahead at most.
-
-    What the other thread raises is raised here, after the items that came before it. Closing the generator, or leaving
-    a loop over it, stops the thread.
-
-    Args:
-        items: What to iterate over; only the other thread touches it.
-        depth: How many finished items may wait, 1 or more.
-
-    Yields:
-        The items, in order.
-    """
-    if depth < 1:
-        raise ValueError(f"depth must be 1 or more, not {depth}")
-    waiting: queue.Queue = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(kind: str, value) -> None:
-        while not stop.is_set():
-            try:
-                return waiting.put((kind, value), timeout=0.1)
-            except queue.Full:
-                continue
-
-    def produce() -> None:
-        try:
-            for item in items:
-                put("item", item)
-                if stop.is_set():
-                    return
-        except BaseException as error:
-            put("error", error)
+    def _advance(self) -> av.VideoFrame | None:
+        """The next frame, whose index and time are known from then on; None at the end."""
+        film, timeline = self._film, self._film.timeline
+        for strays, decoded in enumerate(self._frames):
+            stamp = None if decoded.pts is None else film.seconds(decoded.pts)
+            self._doubtful = _DECODER_DELAY if film.losses + film.skips > self._seen else self._doubtful - 1
+            self._seen = film.losses + film.skips
+            # After damage, a decoder may still give what it held back before.
+            stray = timeline.falls_back(stamp) and (decoded.is_corrupt or self._doubtful > 0)
+            if not stray or strays == _DECODER_DELAY:
+                break
         else:
-            put("end", None)
+            return None
+        self._index += 1
+        before, end = timeline.time, self.duration
+        leap = timeline.place(stamp, film.step)
+        time = timeline.time
+        if leap:
+            self._warn(f"its timestamps leap by {leap:+,.1f} s at {time:.1f} s, where it goes on at its usual step")
+        elif before is None:
+            self._told = film.losses  # what was cut in the middle begins with frames that lack others
+        elif (film.losses > self._told or self._doubtful > 0) and time - end > film.step / 2:
+            self._warn(f"nothing can be decoded from {end:.1f} to {time:.1f} s, where it is damaged")
+            self._told = film.losses
+        else:
+            self._longest_step = max(self._longest_step, time - before)
+        shown = film.seconds(decoded.duration or 0)
+        self._shown = shown if 0 < shown <= _LONGEST_SHOWN else film.step
+        self.duration = time + self._shown
+        if stamp is not None:
+            self._decoded_end = stamp + self._shown
+        return decoded
 
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = waiting.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
-        thread.join()
+    def _finish(self) -> None:
+        """Finds out, after the last frame, whether anything is missing and how long that frame is shown."""
+        film, damaged = self._film, self._film.losses > self._told
+        slack = max(0.05 + min(0.02 * film.stated_end, 2.0), self._longest_step)
+        undecoded = film.film_end - self._decoded_end if self._decoded_end > -math.inf else 0.0
+        missing = film.stated_end - film.read_end if film.read_end > -math.inf else 0.0
+        ends_early = missing > slack and not (film.lost_end == "nothing" and film.reached_end)
+        self.truncated = film.lost_end == "frames" or ends_early or (damaged and undecoded > slack)
+        if damaged and undecoded > film.step / 2:
+            self._warn(f"nothing can be decoded from {self.duration:.1f} s to its end, where it is damaged")
+        elif missing > slack and not self.truncated:
+            self._warn(f"{missing:.1f} s of it are missing, where it is damaged")
+        elif damaged and not self.truncated:
+            self._warn(f"{film.losses - self._told} damaged pieces are left out")
+        # How long the last slide is shown, many containers do not keep, or keep in the order of decoding.
+        rest = film.stated_end - self._decoded_end
+        more, less = film.step < rest <= self._longest_step, -self._shown - film.step < rest < -film.step
+        if not self.truncated and (more or less):
+            self.duration += max(rest, film.step - self._shown)
+
+    def _warn(self, text: str) -> None:
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(text)
+        else:
+            self.warnings[-1] = "there is more of the kind"
 
 
-def _check_file(path: str | os.PathLike, name: str) -> str:
-    """Name of the container; the decoder alone could not say why it refuses a file."""
-    with explained_access(path, name, "video") as status:
-        if status.st_size == 0:
-            raise VideoReadError(f"{name}: is empty (0 bytes)", kind="empty")
-        with open(path, "rb") as file:
-            head = file.read(4096)
-    container = containers.container_of(head)
-    if container is None:
-        raise VideoReadError(f"{name}: {containers.what_instead(head)}", kind="not_a_video")
-    if container in containers.SOUND:
-        raise VideoReadError(f"{name}: is a sound file ({container}), without a picture", kind="no_video_stream")
-    return container
+class _Converter:
+    """Decoded frames to upright RGB arrays; keeps what FFmpeg's scaler works out for each size."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._scalers: dict[tuple, VideoReformatter] = {}
+        self._lock = threading.Lock()
+
+    def rgb(self, decoded: av.VideoFrame, width: int | None = None, height: int | None = None) -> np.ndarray:
+        import av
+        from av.video.reformatter import Interpolation, VideoReformatter
+
+        turns = _quarter_turns(decoded)
+        size = (height, width) if turns % 2 else (width, height)
+        options = {"interpolation": Interpolation.BICUBIC if width is None else Interpolation.AREA, **_colours(decoded)}
+        try:
+            with self._lock:
+                scaler = self._scalers.setdefault(size, VideoReformatter())
+                rgb = scaler.reformat(decoded, *size, format="rgb24", threads=1, **options).to_ndarray()
+        except av.FFmpegError as error:
+            raise VideoReadError(
+                f"{self._name}: frames of the kind {decoded.format.name} cannot be converted to RGB; convert the film "
+                "to H.264 with the program that made it",
+                kind="unknown_codec",
+            ) from error
+        return np.array(np.rot90(rgb, turns), order="C")  # a copy: what was RGB before is the decoder's own
 
 
-def _open(path: str | os.PathLike):
-    """An OpenCV capture, opened or not."""
-    # Both are read when OpenCV starts. Its complaints would stand between our own messages, which say the same.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    import cv2
+def _quarter_turns(decoded: av.VideoFrame) -> int:
+    """Quarter turns to the left after which a frame is upright."""
+    return round(decoded.rotation / 90) % 4
 
-    absolute = os.path.abspath(os.fsdecode(path))  # else "a:b.mp4" would be taken for the protocol "a"
-    try:
-        absolute.encode()
-    except UnicodeEncodeError:  # OpenCV takes UTF-8 only
-        with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder, "video" + os.path.splitext(absolute)[1].encode("ascii", "ignore").decode())
-            link.symlink_to(absolute)
-            return cv2.VideoCapture(str(link), cv2.CAP_FFMPEG)
-    return cv2.VideoCapture(absolute, cv2.CAP_FFMPEG)
+
+def _colours(decoded: av.VideoFrame) -> dict:
+    """What the scaler is to do about colours: HDR and wide gamut are brought to those of BT.709, the rest stays."""
+    from av.video.reformatter import ColorPrimaries, ColorTrc
+
+    hdr = decoded.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+    if not hdr and decoded.color_primaries not in _WIDE_GAMUTS:
+        return {}
+    keeps = decoded.color_trc in list(ColorTrc) and not hdr
+    return {
+        "dst_color_primaries": ColorPrimaries.BT709,
+        "dst_color_trc": decoded.color_trc if keeps else ColorTrc.BT709,
+    }

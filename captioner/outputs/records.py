@@ -184,6 +184,7 @@ class _AnyRecord:
     probability: _Value = None
     probabilities: dict[str, _Value] | None = None
     truncated: bool = False
+    warnings: tuple[str, ...] = ()
     windows: tuple[_Window, ...] = ()
     novelty: tuple[_NoveltyPoint, ...] = ()
 

@@ -107,6 +107,7 @@ def video_text(record: Record) -> str:
     lines = [f"{clock(record['duration'])} long" + (", cut short" if record["truncated"] else "")]
     if record.get("classifier"):
         lines[0] += f", {record['label'] or NOTHING_KNOWN}"
+    lines += [f"    note: {warning}" for warning in record.get("warnings", ())]
     for segment in record["segments"]:
         labels = ", ".join(f"{one['label']} {one['probability']:.0%}" for one in segment["labels"][:1])
         lines.append(f"    {clock(segment['start'])}  {segment['caption']}" + (f"  [{labels}]" if labels else ""))

@@ -230,8 +230,9 @@ class WatchVideos:
 
         model = self.computing.load(self.model, "captioner")
         analyzer = VideoAnalyzer(
-            model, self.classifier, interval=self.interval, longest_segment=self.longest_segment, **self.search
-        )
+            model, self.classifier, interval=self.interval, longest_segment=self.longest_segment,
+            threads=self.computing.threads, **self.search,
+        )  # fmt: skip
 
         def watch(path: str, report: Callable[[float], None]) -> dict:
             analysis = analyzer.analyze(path, report)

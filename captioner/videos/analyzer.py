@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from captioner.errors import CaptionerError, ModelLoadError
-from captioner.media.clock import FrameClock
+from captioner.media.ahead import prefetch
 from captioner.media.images import read_image
-from captioner.media.shots import LONGEST_SEGMENT, SHORTEST_SHOT, ShotDetector
-from captioner.media.videos import VideoReader, prefetch
+from captioner.media.shots import LONGEST_SEGMENT, SHORTEST_SHOT, ShotDetector, reduced_size
+from captioner.media.videos import VideoReader
 from captioner.models.runtime import Features
 from captioner.outputs.thumbnails import thumbnail
 from captioner.results import Caption, Segment, VideoAnalysis
@@ -54,6 +54,7 @@ class VideoAnalyzer:
         shortest_shot: Seconds that a shot lasts at least.
         frames_per_segment: Frames of a segment, evenly spread, that a caption is made from at most.
         thumbnails: Whether segments carry a small picture.
+        threads: Threads that decode; None is as many as there are cores.
         **options: Fields of `captioner.models.search.SearchOptions`, such as ``beam_size``.
 
     Raises:
@@ -72,6 +73,7 @@ class VideoAnalyzer:
         shortest_shot: float = SHORTEST_SHOT,
         frames_per_segment: int = FRAMES_PER_SEGMENT,
         thumbnails: bool = True,
+        threads: int | None = None,
         **options: Any,
     ):
         for name, value in (("interval", interval), ("longest_segment", longest_segment)):
@@ -90,6 +92,7 @@ class VideoAnalyzer:
         self.shortest_shot = shortest_shot
         self.frames_per_segment = frames_per_segment
         self.thumbnails = thumbnails
+        self._threads = threads
 
     def analyze(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> VideoAnalysis:
         """Watches one video.
@@ -102,12 +105,15 @@ class VideoAnalyzer:
             progress: Called now and then with the share that is done, 0..1, by the length that the file states.
 
         Raises:
-            VideoReadError: The file cannot be read; the message names it and says why. A truncated video is no error:
-                what there is is analysed, and the result says ``truncated``.
+            VideoReadError: The file cannot be read; the message names it and says why. A truncated or damaged video is
+                no error: what there is is analysed, and the result says ``truncated`` or has ``warnings``.
         """
-        with VideoReader(path, every=1 / _SHOT_RATE) as reader:
-            expected = reader.expected_frames / reader.fps if reader.fps else 0.0
-            pass_ = _Pass(self)
+        rates = {"cuts": 1 / _SHOT_RATE, "captions": self.interval}
+        if self.classifier is not None:
+            rates["clips"] = self.classifier.interval
+        with VideoReader(path, every=rates, threads=self._threads) as reader:
+            expected = reader.stated_duration
+            pass_ = _Pass(self, reader.first_time)
             # The thread keeps raw frames only for a classifier that needs them: little else is in memory.
             for batch in _batches(prefetch(self._sampled(reader), depth=_BATCH_SIZE), _BATCH_SIZE):
                 pass_.add(batch)
@@ -116,20 +122,21 @@ class VideoAnalyzer:
             result = pass_.finish(reader.duration)
         if progress is not None:
             progress(1.0)
-        return replace(result, width=reader.width, height=reader.height, fps=reader.fps, truncated=reader.truncated)
+        return replace(
+            result, width=reader.width, height=reader.height, fps=reader.fps, truncated=reader.truncated,
+            warnings=tuple(reader.warnings),
+        )  # fmt: skip
 
     def _sampled(self, reader: VideoReader) -> Iterator[_Sample]:
         """What the rest needs of a video: the frames that are due for anything, and the cuts between them."""
         size = self.captioner.image_size
+        reduced = reduced_size(reader.width, reader.height)
         detector = ShotDetector(shortest=self.shortest_shot)
-        captions = FrameClock(self.interval)
-        clips = FrameClock(self.classifier.interval) if self.classifier is not None else None
         last_cut, last_seen = 0.0, -1.0
         for frame in reader:
-            cut = detector.push(frame.time, frame.image)
+            cut = detector.push(frame.time, frame.resized(*reduced)) if "cuts" in frame.due else None
             last_cut = last_cut if cut is None else cut
-            regular = captions.take(frame.time)
-            clip = clips is not None and clips.take(frame.time)
+            regular, clip = "captions" in frame.due, "clips" in frame.due
             # A shot that would be over before a frame of it is due gets one.
             visible = regular or last_seen < last_cut
             if visible:
@@ -204,9 +211,9 @@ class _Sample:
 class _Pass:
     """What is known of one video so far."""
 
-    def __init__(self, analyzer: VideoAnalyzer):
+    def __init__(self, analyzer: VideoAnalyzer, start: float):
         self._analyzer = analyzer
-        self._builder = SegmentBuilder(analyzer.longest_segment, analyzer.frames_per_segment)
+        self._builder = SegmentBuilder(analyzer.longest_segment, analyzer.frames_per_segment, start)
         self._segments: list[Segment] = []
         self._clip = analyzer.classifier.stream() if analyzer.classifier is not None else None
         self._novelty = analyzer.forecaster.stream() if analyzer.forecaster is not None else None

@@ -54,13 +54,14 @@ class SegmentBuilder:
     Args:
         longest: Seconds that a piece lasts at most.
         frames: Frames that a piece holds at most; where there are more, evenly spread ones are kept.
+        start: Seconds at which the picture begins.
     """
 
-    def __init__(self, longest: float, frames: int):
+    def __init__(self, longest: float, frames: int, start: float = 0.0):
         self._longest = longest
         self._most = frames
-        self._shot = 0.0  # where what is not yet divided begins
-        self._start = 0.0  # where the next piece begins
+        self._shot = start  # where what is not yet divided begins
+        self._start = start  # where the next piece begins
         self._certain = 0.0
         self._frames: list[EncodedFrame] = []
 

@@ -1,11 +1,9 @@
-"""Video files to frames: times, sampling, limits, every kind of hostile file, reading ahead in a thread."""
+"""Video files to frames: times, sampling, limits, every kind of hostile file."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import threading
-import time as clock
 from pathlib import Path
 
 import media_makers as make
@@ -14,7 +12,7 @@ import pytest
 
 from captioner.errors import CaptionerError, VideoReadError
 from captioner.media.images import name_of, read_image
-from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader, prefetch
+from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader
 
 CODECS = [("mp4v", "mp4"), ("MJPG", "avi"), ("mp4v", "mkv"), ("XVID", "avi"), ("mp4v", "mov"), ("VP80", "webm")]
 
@@ -303,10 +301,8 @@ class TestBadFiles:
             (make.encoded(make.smooth_picture(9, 9), "JPEG"), "not_a_video", "image"),
             (make.encoded(make.smooth_picture(64, 64), "AVIF"), "not_a_video", "image"),
             (make.wav(), "no_video_stream", "sound"),
-            (b"ID3\4\0\0\0\0\0\0" + bytes(500), "no_video_stream", "sound"),
-            (b"fLaC\0\0\0\x22" + bytes(100), "no_video_stream", "sound"),
-            (b"\x1aE\xdf\xa3" + bytes(500), "not_a_video", "Matroska"),
-            (b"RIFF\0\1\0\0AVI LIST" + bytes(500), "not_a_video", "AVI"),
+            (b"\x1aE\xdf\xa3" + bytes(500), "not_a_video", "header"),
+            (b"RIFF\0\1\0\0AVI LIST" + bytes(500), "not_a_video", "header"),
         ],
     )
     def test_other_content(self, tmp_path, data, kind, word):
@@ -343,64 +339,3 @@ class TestBadFiles:
             except VideoReadError:
                 continue
             assert all(b > a for a, b in itertools.pairwise(times))
-
-
-class TestPrefetch:
-    def test_order(self):
-        assert list(prefetch(range(100), depth=3)) == list(range(100))
-        assert list(prefetch([])) == []
-
-    def test_error_reaches_the_caller_after_what_came_before(self):
-        def items():
-            yield 1
-            yield 2
-            raise VideoReadError("broken", kind="no_frames")
-
-        received = []
-        with pytest.raises(VideoReadError, match="broken"):
-            for item in prefetch(items()):
-                received.append(item)
-        assert received == [1, 2]
-
-    def test_runs_ahead_but_not_far(self):
-        produced = []
-
-        def items():
-            for number in range(50):
-                produced.append(number)
-                yield number
-
-        iterator = prefetch(items(), depth=3)
-        next(iterator)
-        deadline = clock.monotonic() + 5
-        while len(produced) < 5 and clock.monotonic() < deadline:
-            clock.sleep(0.01)
-        clock.sleep(0.05)
-        assert len(produced) == 5  # one taken, three waiting, one in the hand of the thread
-        iterator.close()
-
-    def test_leaving_the_loop_stops_the_thread(self):
-        before = threading.active_count()
-        for item in prefetch(iter(range(10**9)), depth=2):
-            if item == 3:
-                break
-        del item
-        deadline = clock.monotonic() + 5
-        while threading.active_count() > before and clock.monotonic() < deadline:
-            clock.sleep(0.01)
-        assert threading.active_count() == before
-
-    def test_closing_the_reader_while_a_thread_reads(self, folder):
-        for _ in range(10):
-            with VideoReader(folder / "mp4v.mp4") as reader:
-                frames = prefetch(reader, depth=1)
-                next(frames)
-            list(frames)  # ends, without an error or a crash
-
-    def test_depth(self):
-        with pytest.raises(ValueError, match="depth"):
-            next(prefetch([1], depth=0))
-
-    def test_frames_of_a_video(self, folder):
-        with VideoReader(folder / "mp4v.mp4") as reader:
-            assert [make.grey_index(frame.image) for frame in prefetch(reader)] == list(range(50))

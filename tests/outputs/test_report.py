@@ -184,6 +184,7 @@ def test_a_video_s_page_shows_its_segments():
     targets = {one["id"] for one in page.all("li") if "id" in one}
     assert {one["href"][1:] for one in page.all("a")} == targets and len(targets) == 4
     assert "cut short" in Page(video_page(video(truncated=True))).words
+    assert "the clock leaps" in Page(video_page(video(warnings=["the clock leaps"]))).words
 
 
 def test_the_timeline_covers_the_video_from_end_to_end():

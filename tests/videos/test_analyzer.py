@@ -269,6 +269,36 @@ class TestAnalyze:
         assert analysis.truncated and 0.5 < analysis.duration < 1.5
         assert analysis.segments[-1].end == analysis.duration
 
+    @pytest.mark.parametrize("name", ["late.mp4", "late.ts"])
+    def test_picture_later_than_sound(self, tmp_path, name):
+        """Cues come when a player shows the picture."""
+        path = make.write_film(tmp_path / name, scenes(("red", 50), ("green", 75)), sound=10.0, delay=5.0)
+        classifier = FakeClassifier()
+        analysis = analyzer(classifier=classifier, forecaster=random_forecaster()).analyze(path)
+        spans = [(segment.start, segment.end) for segment in analysis.segments]
+        np.testing.assert_allclose(spans, [(5, 7), (7, 10)], atol=0.03)
+        assert [s.caption.text for s in analysis.segments] == ["a red picture", "a green picture"]
+        assert analysis.novelty[0].time == pytest.approx(5, abs=0.03) and len(analysis.novelty) == 5
+        assert [time for time, _, _ in classifier.pushed] == pytest.approx(5 + np.arange(10) / 2, abs=0.05)
+        assert not analysis.truncated and not analysis.warnings
+
+    def test_leap_costs_nothing_and_is_told(self, tmp_path):
+        film = make.write_film(tmp_path / "film.mp4", scenes(("red", 50), ("green", 50)), bf="0")
+        path = make.copied(film, tmp_path / "leap.mkv", shift=lambda number: 1.7e9 if number >= 50 else 0.0)
+        analysis = analyzer(classifier=FakeClassifier()).analyze(path)
+        np.testing.assert_allclose([(s.start, s.end) for s in analysis.segments], [(0, 2), (2, 4)], atol=1e-3)
+        (warning,) = analysis.warnings
+        assert "leap" in warning and analysis.to_dict()["warnings"] == [warning]
+
+    def test_slides(self, tmp_path):
+        """Each is captioned for as long as it stands."""
+        path = make.write_film(tmp_path / "s.mp4", scenes(("red", 1), ("green", 1), ("blue", 1)), times=[0, 100, 200])
+        analysis = analyzer().analyze(path)
+        assert {segment.caption.text for segment in analysis.segments} == {
+            f"a {c} picture" for c in ("red", "green", "blue")
+        }
+        assert analysis.duration == pytest.approx(200, abs=0.1)
+
     def test_one_frame(self, tmp_path):
         path = make.write_video(tmp_path / "one.mp4", scenes(("blue", 1)))
         analysis = analyzer(classifier=FakeClassifier(), forecaster=random_forecaster()).analyze(path)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from captioner.media.ahead import prefetch
 from captioner.media.images import read_image
-from captioner.media.videos import prefetch
 from captioner.models.tokenizer import Tokenizer, normalize
 
 MIN_WORDS = 4

@@ -18,7 +18,7 @@ from keras import ops, random
 
 from captioner.captions.decoder import Decoder
 from captioner.evaluation.coco_metrics import CiderD
-from captioner.media.videos import prefetch
+from captioner.media.ahead import prefetch
 from captioner.models.compiling import compiled
 from captioner.models.tokenizer import Tokenizer, normalize
 from captioner.training.captions.batches import CachedBatches, Epoch
