@@ -46,6 +46,15 @@ IMAGE_EXTENSIONS = frozenset(
 )
 """Extensions, in lower case, of the files that a folder scan takes for images."""
 
+UNDECODABLE_EXTENSIONS = frozenset(
+    {".heic", ".heif", ".hif", ".jxl", ".jxr", ".wdp", ".psd", ".psb", ".xcf", ".exr", ".hdr", ".tga", ".bpg", ".flif"}
+    | {".svg", ".svgz", ".eps", ".pcx", ".dds", ".sgi", ".pict", ".wmf", ".emf"}
+    # What cameras call raw.
+    | {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw"}
+    | {".x3f", ".3fr", ".fff", ".iiq", ".mrw", ".dcr", ".kdc", ".erf", ".mef", ".mos", ".rwl", ".gpr", ".raw"}
+)
+"""Extensions, in lower case, of photos that nothing here can decode; a folder scan says how many there are."""
+
 # Only these are tried: formats that start other programs (EPS), hold no picture of their own or are recognised by
 # guesswork (TGA) stay out. Pillow's plugin classes are called directly: `Image.open` would add a pixel limit of its
 # own, which is global to the process and can only be changed for all threads at once.
@@ -61,6 +70,9 @@ _PLUGINS = {
     "PNM": ("PIL.PpmImagePlugin", "PpmImageFile"),
     "QOI": ("PIL.QoiImagePlugin", "QoiImageFile"),
 }
+
+_NEARLY_ALL = 0.99  # of the pixels
+_NO_DATA = 1e30
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -101,6 +113,10 @@ def read_image(source: Any, *, size: int | None = None, max_pixels: int = MAX_PI
         raise ValueError(f"size must be 1 or more, not {size}")
     name = name_of(source)
     if isinstance(source, Image.Image):
+        if source.format == "EPS" and source.tile:  # not decoded yet; Pillow would start Ghostscript
+            raise ImageReadError(
+                f"{name}: is an EPS drawing, not an image of pixels; export it as PNG", kind="not_an_image"
+            )
         check_pixels(*source.size, max_pixels, name, "image")
         image = _upright_rgb(source, name, size)
     elif isinstance(source, (str, os.PathLike)):
@@ -244,13 +260,20 @@ def _from_uint16(values: np.ndarray) -> np.ndarray:
 def _from_wide(values: np.ndarray) -> np.ndarray:
     """32-bit integers or floats, whose range no header tells, to uint8.
 
-    The range is the smallest usual one that holds the largest value: 0..1 (floats only), 0..255 (floats only),
-    0..65535, else 0..largest. Negative values and NaN, the usual mark for "no data", become black.
+    The range is chosen by nearly all pixels (`_NEARLY_ALL`) and the rest is clipped: a few that are far too bright must
+    not make the others black. It is the smallest usual one that holds them: 0..1 (floats only), 0..255 (floats only) or
+    0..65535; where they would fill less than a tenth of it (light measured in other units), or exceed them all, it is
+    their own. Negative values and NaN, the usual marks for "no data", and values near the end of what floats can hold,
+    another, become black.
     """
-    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    largest = float(values.max(initial=0.0))
-    usual = (1.0, 255.0, 65535.0) if values.size and np.any(values != np.floor(values)) else (65535.0,)
-    top = next((top for top in usual if largest <= top), largest)
+    usual = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
+    values = values.astype(np.float64)
+    values[~(np.abs(values) < _NO_DATA)] = 0.0
+    highest = float(values.max(initial=0.0))
+    high = float(np.quantile(values, _NEARLY_ALL, method="lower")) if values.size else 0.0
+    top = next((top for top in usual if high <= top), math.inf)
+    if math.isinf(top) or (top > 10 * high and top > usual[0]):
+        top = highest if highest <= 2 * high else high
     return np.rint(np.clip(values / top, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 

@@ -216,6 +216,61 @@ class TestFormats:
         image = read_image(encoded(Image.fromarray(values), "TIFF"))
         assert np.abs(image[..., 0] - values / top * 255).max() <= 0.51
 
+    def test_drawings_start_no_other_program(self, monkeypatch):
+        monkeypatch.setattr("subprocess.Popen", lambda *arguments, **options: pytest.fail("a process was started"))
+        eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+        for source in (eps, io.BytesIO(eps), Image.open(io.BytesIO(eps))):
+            with pytest.raises(ImageReadError) as caught:
+                read_image(source)
+            assert caught.value.kind == "not_an_image"
+
+    @pytest.mark.parametrize(
+        ("scale", "outliers"),
+        [
+            (1.0, [1.001]),
+            (1.0, [1.2, 50.0, 3e4, -20.0, np.nan, np.inf, 3.4e38, -9999.0]),
+            (255.0, [255.5, 300.0]),
+            (255.0, [1e9]),
+            (65535.0, [70000.0, np.inf]),
+        ],
+    )
+    def test_a_few_pixels_out_of_range_change_no_other(self, scale, outliers):
+        """One pixel at 1.001 made the whole picture black."""
+        photo = np.random.default_rng(0).uniform(0.05, 1.0, (40, 50)).astype(np.float32)
+        plain = read_image(encoded(Image.fromarray(photo * np.float32(scale)), "TIFF"))
+        assert abs(float(plain.mean()) - 133.9) < 3
+        values = photo * np.float32(scale)
+        values[0, : len(outliers)] = outliers
+        image = read_image(encoded(Image.fromarray(values), "TIFF"))
+        np.testing.assert_array_equal(image[1:], plain[1:])
+        bright = [0 if not 0 <= one < 1e30 else 255 for one in outliers]
+        assert image[0, : len(outliers), 0].tolist() == bright
+
+    @pytest.mark.parametrize("highest", [1.3, 4.0, 300.0, 2e5, 1e7])
+    def test_values_of_another_range_fill_it(self, highest):
+        """Scene-linear light, counts of a sensor: neither black nor white."""
+        values = np.linspace(0, highest, 2000, dtype=np.float32).reshape(40, 50)
+        image = read_image(encoded(Image.fromarray(values), "TIFF"))
+        assert np.abs(image[..., 0].ravel() - np.linspace(0, 255, 2000)).max() <= 0.51
+
+    def test_floats_that_are_whole_numbers_are_those_of_eight_bits(self):
+        values = np.arange(256, dtype=np.float32).reshape(16, 16)
+        assert read_image(encoded(Image.fromarray(values), "TIFF"))[..., 0].ravel().tolist() == list(range(256))
+        mask = (values > 100).astype(np.float32)
+        assert set(read_image(encoded(Image.fromarray(mask), "TIFF")).ravel().tolist()) == {0, 255}
+
+    def test_a_dark_photo_stays_dark(self):
+        for scale in (0.02, 60.0, 9000.0):
+            values = np.random.default_rng(0).uniform(0, scale, (40, 50)).astype(np.float32)
+            assert read_image(encoded(Image.fromarray(values), "TIFF")).mean() < 31
+
+    @pytest.mark.parametrize("hot", [2**20, 2**31 - 1])
+    def test_a_hot_pixel_among_integers(self, hot):
+        values = np.full((30, 40), 32768, np.int32)
+        values[3, 4] = hot
+        image = read_image(encoded(Image.fromarray(values), "TIFF"))
+        assert (image[0, 0, 0], image[3, 4, 0]) == (128, 255)
+
     @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
     def test_first_frame_of_an_animation(self, kind):
         frames = [Image.new("RGB", (16, 12), colour) for colour in ("red", "lime", "blue")]
