@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import random
 import re
@@ -167,11 +166,40 @@ def _token_file(folder: Path, files: list[Path]) -> _Rows:
 
 
 def _kaggle(folder: Path, files: list[Path]) -> _Rows:
-    rows = csv.DictReader(io.StringIO(_text(files[0]), newline=""), skipinitialspace=True)
-    if not {"image", "caption"} <= set(rows.fieldnames or ()):
+    lines = _lines(files[0])
+    columns = next(csv.reader([next(lines, (1, ""))[1]], skipinitialspace=True), [])
+    if not {"image", "caption"} <= set(columns):
         raise DatasetError(f"{files[0]}: the first line must name the columns image and caption")
-    for row in rows:
-        yield row["image"], row["caption"] or "", row.get("split")
+    for number, line in lines:
+        row = dict(zip(columns, _cells(line, columns, f"{files[0]}: line {number}"), strict=False))
+        yield row["image"], row.get("caption", ""), row.get("split")
+
+
+_CELL = re.compile(r'\s*(?:"(?:[^"]|"")*"|[^,"]*)\s*,')
+
+
+def _cells(line: str, columns: list[str], where: str) -> list[str]:
+    """The cells of one line; commas that no quotes protect belong to the caption where it is the last column."""
+    problem = None
+    try:
+        cells = next(csv.reader([line.rstrip()], skipinitialspace=True, strict=True))
+        if len(cells) <= len(columns):
+            return cells
+    except csv.Error as error:
+        problem = error
+        if len(line) > csv.field_size_limit():
+            raise
+    start = 0
+    for _ in columns[:-1]:
+        cell = _CELL.match(line, start)
+        start = cell.end() if cell else len(line)
+    caption = line[start:].strip()
+    if columns[-1] == "caption" and not (caption.startswith('"') and caption.count('"') % 2):
+        return [*next(csv.reader([line[:start]], skipinitialspace=True))[:-1], caption]
+    reason = "a quote is opened and not closed on the line" if problem else f"has more than {len(columns)} columns"
+    raise DatasetError(
+        f'{where}: {reason}; put captions with commas into quotes ("), and double the quotes inside them'
+    )
 
 
 def _metadata_jsonl(folder: Path, files: list[Path]) -> _Rows:

@@ -127,6 +127,8 @@ def _read_table(table: Path) -> tuple[list[Clip], list[str]]:
         where = f"{table}, line {reader.line_num}"
         if None in row or None in row.values():
             raise DatasetError(f"{where}: {len(columns)} fields expected; quote fields that hold a comma")
+        if any("\n" in value for value in row.values()):
+            raise DatasetError(f"{where}: a quote was opened on a line before and is closed here only; close it there")
         row = {key: value.strip() for key, value in row.items()}
         if not row["clip"] or not row["label"]:
             raise DatasetError(f"{where}: clip and label must not be empty")

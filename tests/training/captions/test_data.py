@@ -268,6 +268,52 @@ def test_damaged_files_are_named(folder, name, content, message):
     assert str(folder) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "caption"),
+    [
+        ("ant.jpg,a dog , brown , runs", "a dog , brown , runs"),
+        ("ant.jpg,a dog,brown,runs", "a dog,brown,runs"),
+        ('ant.jpg,"a dog, brown, runs"', "a dog, brown, runs"),
+        ('ant.jpg, "a dog, ""rex"", runs" ', 'a dog, "rex", runs'),
+        ('ant.jpg,a dog "rex", brown', 'a dog "rex", brown'),
+        ('ant.jpg,"rex" runs', '"rex" runs'),
+        ('ant.jpg,"rex", a dog, runs', '"rex", a dog, runs'),
+        ('"ant.jpg",a dog, brown', "a dog, brown"),
+        ("ant.jpg,a dog,", "a dog,"),
+        ('ant.jpg,5" of snow, a dog', '5" of snow, a dog'),
+    ],
+)
+def test_commas_in_the_last_column_belong_to_the_caption(folder, row, caption):
+    write(folder / "captions.txt", f"image,caption\r\n{row}\r\n")
+    assert read_captions(folder).captions == {"ant.jpg": (caption,)}
+
+
+def test_names_in_quotes_hold_commas(folder):
+    photo = next(folder.rglob("ant.jpg"))
+    photo.rename(photo.with_name("an, ant.jpg"))
+    write(folder / "captions.txt", 'image,split,caption\n"an, ant.jpg",train,small , black\n')
+    assert read_captions(folder).captions == {"an, ant.jpg": ("small , black",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'image,caption\nant.jpg,a dog\n\nant.jpg,"a dog runs\nbee.jpg,a cat\nbee.jpg,"a bird"\n',
+            "line 4: a quote is",
+        ),
+        ('image,caption\nant.jpg,"a dog\nbee.jpg,a cat"\n', "line 2: a quote is opened and not closed on the line"),
+        ('image,caption\nant.jpg,"a dog', "line 2: a quote is"),
+        ('image,caption,split\nant.jpg,"a dog,train\nbee.jpg,a cat,train\n', "line 2: a quote is"),
+        ("image,caption,split\nant.jpg,a dog , brown,train\n", "line 2: has more than 3 columns"),
+    ],
+)
+def test_captions_that_run_into_other_cells_are_named(folder, text, message):
+    write(folder / "captions.txt", text)
+    with pytest.raises(DatasetError, match=rf"captions\.txt: {message}"):
+        read_captions(folder)
+
+
 def test_a_file_that_is_no_text_is_named(folder):
     (folder / "captions.txt").write_bytes(b"image,caption\nant.jpg,\xff\xfe")
     with pytest.raises(DatasetError, match=r"captions\.txt: not UTF-8 text"):
