@@ -1,15 +1,16 @@
 """Figures of results and of training, as objects that notebooks show and `Picture.save` writes.
 
 They are made without ``pyplot``, so they share no state with the caller's own figures, need no display and can be drawn
-in any thread. Every function returns a `Picture`; texts are large enough to be read at half size, and colours are the
-eight of Okabe and Ito, which colour-blind people can tell apart.
+in any thread; settings are fixed. Every function returns a `Picture`; texts are large enough to be read at half size,
+and colours are the eight of Okabe and Ito, which colour-blind people can tell apart.
 """
 
 from __future__ import annotations
 
 from captioner.errors import needs_extra
+from captioner.outputs.plots.settings import local_settings_unread
 
-with needs_extra("figures need matplotlib", "plots"):
+with needs_extra("figures need matplotlib", "plots"), local_settings_unread():
     from captioner.outputs.plots.charts import (
         bar_figure,
         confusion_figure,

@@ -9,8 +9,10 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from captioner.outputs.plots.picture import COLOURS, GREY, TEXT_SIZE, Picture, heading, new_picture, style_axes
+from captioner.outputs.plots.settings import fixed_settings
 
 
+@fixed_settings()
 def confusion_figure(matrix: np.ndarray, labels: Sequence[str], *, title: str = "Confusion matrix") -> Picture:
     """A confusion matrix: counts as numbers, the share of each true class as colour.
 
@@ -40,6 +42,7 @@ def confusion_figure(matrix: np.ndarray, labels: Sequence[str], *, title: str = 
     return picture
 
 
+@fixed_settings()
 def reliability_figure(
     confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10, title: str = "Reliability"
 ) -> Picture:
@@ -80,6 +83,7 @@ def reliability_figure(
     return picture
 
 
+@fixed_settings()
 def risk_coverage_figure(
     confidence: np.ndarray,
     quality: np.ndarray,
@@ -115,6 +119,7 @@ def risk_coverage_figure(
     return picture
 
 
+@fixed_settings()
 def training_figure(
     history: Sequence[Mapping[str, float]],
     panels: Mapping[str, Sequence[str]],
@@ -146,6 +151,7 @@ def training_figure(
     return picture
 
 
+@fixed_settings()
 def bar_figure(
     values: Mapping[str, float | tuple[float, float, float]],
     *,
@@ -196,6 +202,7 @@ def bar_figure(
     return picture
 
 
+@fixed_settings()
 def line_figure(
     series: Mapping[str, tuple[Sequence[float], Any]],
     *,
@@ -238,6 +245,7 @@ def line_figure(
     return picture
 
 
+@fixed_settings()
 def heat_figure(
     values: np.ndarray,
     *,
@@ -272,6 +280,7 @@ def heat_figure(
     return picture
 
 
+@fixed_settings()
 def scatter_figure(points: np.ndarray, classes: Sequence[str], *, x_label: str, y_label: str, title: str) -> Picture:
     """Points of the plane, coloured by class: embeddings after a projection.
 

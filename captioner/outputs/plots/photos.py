@@ -11,9 +11,11 @@ from matplotlib.ticker import PercentFormatter
 
 from captioner.names import printable
 from captioner.outputs.plots.picture import TEXT_SIZE, Picture, heading, new_picture
+from captioner.outputs.plots.settings import fixed_settings
 from captioner.results import Caption
 
 
+@fixed_settings()
 def attention_figure(image: Any, caption: Caption, *, columns: int = 5) -> Picture:
     """Where the decoder looked when it wrote each word, drawn over the photo.
 
@@ -71,6 +73,7 @@ def attention_figure(image: Any, caption: Caption, *, columns: int = 5) -> Pictu
     return picture
 
 
+@fixed_settings()
 def photos_figure(images: Sequence[Any], texts: Sequence[str], *, title: str, columns: int = 3) -> Picture:
     """Photos side by side, each with a text below.
 

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from captioner.atomic import write_atomic
 from captioner.names import printable
+from captioner.outputs.marks import PNG_SOFTWARE
+from captioner.outputs.plots.settings import fixed_settings
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B5A800", "#000000")
 """Of Okabe and Ito, which colour-blind people can tell apart."""
@@ -29,10 +31,13 @@ class Picture(Figure):
 
     of_photos = False
 
+    @fixed_settings()
     def to_png(self) -> bytes:
         """The figure as a PNG file."""
         buffer = io.BytesIO()
-        FigureCanvasAgg(self).print_figure(buffer, format="png", dpi=self.get_dpi())
+        FigureCanvasAgg(self).print_figure(
+            buffer, format="png", dpi=self.get_dpi(), metadata={"Software": PNG_SOFTWARE}
+        )
         return buffer.getvalue()
 
     def save(self, path: str | os.PathLike) -> None:
@@ -46,6 +51,7 @@ class Picture(Figure):
     def _repr_png_(self) -> bytes | None:
         return None if self.of_photos else self.to_png()
 
+    @fixed_settings()
     def _repr_jpeg_(self) -> bytes | None:
         if not self.of_photos:
             return None

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from captioner.names import printable
 from captioner.outputs.plots.picture import COLOURS, TEXT_SIZE, Picture, heading, new_picture, style_axes
+from captioner.outputs.plots.settings import fixed_settings
 from captioner.outputs.records import Record
 from captioner.outputs.writers import certainty, clock
 from captioner.results import VideoAnalysis
@@ -16,6 +17,7 @@ from captioner.results import VideoAnalysis
 _CAPTIONED_SEGMENTS = 25
 
 
+@fixed_settings()
 def timeline_figure(video: VideoAnalysis | Record) -> Picture:
     """What happens when in a video: captions, action labels and novelty over one axis of time.
 

@@ -288,29 +288,32 @@ def seed_accuracies(
 
 def confusion_figure(scores: Mapping) -> bytes:
     """The confusion matrix as a PNG picture."""
-    import io
-
-    from matplotlib.figure import Figure
+    from captioner.outputs.plots import Picture
+    from captioner.outputs.plots.settings import fixed_settings
 
     labels, counts = scores["confusion"]["labels"], np.array(scores["confusion"]["counts"])
     columns = [*labels, "none"] if counts[:, -1].any() else list(labels)
     counts = counts[:, : len(columns)]
     side = 2.2 + 0.55 * len(columns)
-    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
-        share = counts[row, column] / max(counts[row].sum(), 1)
-        axes.text(
-            column, row, str(counts[row, column]), ha="center", va="center", color="white" if share > 0.5 else "black"
-        )
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("classified as")
-    axes.set_ylabel("is")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    with fixed_settings():
+        figure = Picture(figsize=(side, side), dpi=100, layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(*counts.shape):
+            share = counts[row, column] / max(counts[row].sum(), 1)
+            axes.text(
+                column,
+                row,
+                str(counts[row, column]),
+                ha="center",
+                va="center",
+                color="white" if share > 0.5 else "black",
+            )
+        axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_xlabel("classified as")
+        axes.set_ylabel("is")
+        return figure.to_png()
 
 
 def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping) -> str:
