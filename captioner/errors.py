@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from captioner.names import printable
+
 
 class CaptionerError(Exception):
     """Base class: catching it catches every error that bad input can cause.
+
+    Names of files, folders and arrays in a message may come from strangers: what would steer a terminal is written as
+    an escape.
 
     Attributes:
         kind: A short machine-readable reason, for example ``"missing"`` or ``"truncated"``.
     """
 
     def __init__(self, message: str, *, kind: str = "error"):
-        super().__init__(message)
+        super().__init__("\n".join(map(printable, message.split("\n"))))
         self.kind = kind
 
     def to_dict(self) -> dict[str, str]:

@@ -25,8 +25,8 @@ ROWS = (
     ("models", "media"),
     ("results", "schema"),
     ("atomic", "files"),
-    ("names",),
     ("errors",),
+    ("names",),
 )
 HEIGHT = {part: height for height, row in enumerate(reversed(ROWS)) for part in row}
 

@@ -61,10 +61,11 @@ class ProgressBars:
 
     def say(self, text: str) -> None:
         """Prints a line on standard error, above the bars."""
+        text = printable(text)
         if self._drawn:
             self._drawn.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         elif sys.stderr is not None:
-            print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
     def track(self, items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:
         """The items, with a bar that moves on as each one has been dealt with."""
@@ -100,7 +101,7 @@ class BatchBars:
         """A file is done, or has failed."""
         self._bars.remove("this one")
         if "error" in record:
-            self._bars.say(f"failed: {printable(record['error']['message'])}")
+            self._bars.say(f"failed: {record['error']['message']}")
         if self._files:
             self._done += 1
             self._bars.update(self._name, self._done, self._files)
