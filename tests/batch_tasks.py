@@ -26,8 +26,9 @@ def make(folder: Path, *names: str, text: str | None = None) -> None:
 
 
 def run(source, output, task=None, **options):
-    inputs = find_inputs([source] if isinstance(source, str | Path) else source, EXTENSIONS, exclude=[output])
-    options = {"settings": {}, "time_limit": 60, "sidecars": SIDECARS, **options}
+    paths = [source] if isinstance(source, str | Path) else source
+    inputs = find_inputs(paths, EXTENSIONS, exclude=[output])
+    options = {"settings": {}, "time_limit": 60, "sidecars": SIDECARS, "paths": paths, **options}
     return run_batch(task or Reads(), inputs, output, **options)
 
 

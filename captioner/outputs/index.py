@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.atomic import replacing, write_error
+from captioner.atomic import refuse_links, replacing, write_error
 from captioner.errors import CaptionerError
 from captioner.names import encodable, printable
+from captioner.outputs.marks import SQLITE_APPLICATION_ID, is_ours
 from captioner.outputs.records import Record, read_json_lines
 from captioner.outputs.writers import clock
 
@@ -89,7 +90,7 @@ def build_index(results: str | os.PathLike, index: str | os.PathLike) -> int:
         CaptionerError: The results are missing or damaged, or the index cannot be written.
     """
     state = _state(results)
-    with replacing(index) as temporary:
+    with replacing(index, within=Path(index).parent) as temporary:
         try:
             with contextlib.closing(sqlite3.connect(temporary)) as connection:
                 connection.execute("PRAGMA journal_mode = OFF")
@@ -124,7 +125,8 @@ def search_index(index: str | os.PathLike, words: str, limit: int = 20) -> list[
 def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> list[Hit]:
     """`search_index` on the output folder of a run; the index is made, or made again, when the results are newer.
 
-    Where the folder may not be written, the index is made in memory for this one search.
+    Where the folder may not be written, or a file of somebody else's has the name of the index, the index is made in
+    memory for this one search.
 
     Args:
         folder: Folder that holds ``results.jsonl``.
@@ -132,18 +134,25 @@ def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> lis
         limit: See `search_index`.
 
     Raises:
-        CaptionerError: The folder holds no results, or they are damaged; see `search_index`.
+        CaptionerError: The folder holds no results, they are damaged, or they or the index are links that lead out of
+            the folder; see `search_index`.
     """
     results, index = Path(folder) / RESULTS_NAME, Path(folder) / INDEX_NAME
+    for path in (results, index):
+        refuse_links(path, folder)
     state = _state(results)
+    stored = None
     try:
         with contextlib.closing(_open(index)) as connection:
-            if _stored_state(connection) == state:
+            stored = _stored_state(connection)
+            if stored == state:
                 return _explained_search(connection, index, words, limit)
     except (CaptionerError, sqlite3.Error) as error:
         if getattr(error, "kind", None) == "usage":
             raise
     try:
+        if os.path.lexists(index) and stored is None and not is_ours(index):
+            raise CaptionerError(f"{printable(str(index))}: not a search index of this package", kind="foreign")
         build_index(results, index)
     except CaptionerError as error:
         if error.kind in ("missing", "read"):
@@ -159,6 +168,7 @@ def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tupl
         "CREATE VIRTUAL TABLE entries USING fts5(caption, labels, file UNINDEXED, start UNINDEXED, "
         "end UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
     )
+    connection.execute(f"PRAGMA application_id = {SQLITE_APPLICATION_ID}")
     connection.execute("CREATE TABLE source(format INTEGER, size INTEGER, modified INTEGER)")
     connection.execute("INSERT INTO source VALUES (?, ?, ?)", state)
     rows = (row for record in records if "error" not in record for row in _rows(record))
@@ -229,7 +239,8 @@ def _open(index: str | os.PathLike) -> sqlite3.Connection:
     if not Path(index).is_file():
         name = printable(os.fspath(index))
         raise CaptionerError(f"{name}: no such index; search the output folder of a run", kind="missing")
-    return sqlite3.connect(f"{Path(index).resolve().as_uri()}?mode=ro", uri=True)
+    # Immutable: nothing is written beside it either, such as the journal of a database of somebody else's.
+    return sqlite3.connect(f"{Path(index).resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 def _explained_search(connection: sqlite3.Connection, index: str | os.PathLike, words: str, limit: int) -> list[Hit]:
@@ -255,4 +266,7 @@ def _state(results: str | os.PathLike) -> tuple[int, int, int]:
 
 
 def _stored_state(connection: sqlite3.Connection) -> tuple[int, ...] | None:
+    kinds = connection.execute("SELECT type FROM sqlite_master WHERE name IN ('entries', 'source')").fetchall()
+    if kinds != [("table",), ("table",)]:  # a view of a stranger's could compute for ever
+        return None
     return connection.execute("SELECT format, size, modified FROM source").fetchone()

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
+from captioner.atomic import check_writable
 from captioner.errors import CaptionerError
 from captioner.names import printable
-from captioner.runs.folder import RunFolder, Sidecars, fingerprint, identity_of
+from captioner.runs.folder import RESULTS, RunFolder, Sidecars, fingerprint, identity_of
 from captioner.runs.inputs import Input
 from captioner.runs.workers import Task, process_isolated
 
@@ -66,8 +68,11 @@ class Summary:
         failed_before: Files that failed in an earlier run and were not tried again.
         media_seconds: Length of the videos that were done in this run.
         seconds: Length of the run.
+        gone: Results of files that are not there any more.
+        pruned: Results of such files that were dropped.
         interrupted: Whether Ctrl-C (or a request to end) stopped it.
         stopped: What made it impossible to go on, such as a full disk.
+        warnings: What else people should know, in sentences.
     """
 
     output: Path
@@ -75,10 +80,13 @@ class Summary:
     skipped: int = 0
     failed: int = 0
     failed_before: int = 0
+    gone: int = 0
+    pruned: int = 0
     media_seconds: float = 0.0
     seconds: float = 0.0
     interrupted: bool = False
     stopped: CaptionerError | None = None
+    warnings: list[str] = field(default_factory=list)
     _begin: float = field(default_factory=time.monotonic, repr=False)
 
     @property
@@ -99,8 +107,13 @@ class Summary:
         lines = [text + f". Results: {printable(str(self.output))}"]
         if self.failed_before:
             lines.append(f"{self.failed_before} failed in an earlier run; --retry-failed tries them again.")
+        if self.gone:
+            lines.append(f"Results of files that are gone: {self.gone}; --prune drops them.")
+        if self.pruned:
+            lines.append(f"Results of files that are gone, dropped: {self.pruned}.")
+        lines += map(printable, self.warnings)
         if self.stopped:
-            lines.append(f"Stopped: {self.stopped}.")
+            lines.append(f"Stopped: {printable(str(self.stopped))}.")
         if self.interrupted or self.stopped:
             lines.append("The same command again goes on from here.")
         return "\n".join(lines)
@@ -114,9 +127,11 @@ def run_batch(
     settings: Mapping,
     time_limit: float,
     sidecars: Sidecars | None = None,
-    finish: Sequence[Callable[[RunFolder], None]] = (),
+    finish: Mapping[str, Callable[[RunFolder], str]] = MappingProxyType({}),
+    paths: Sequence[str | os.PathLike] = (),
     retry_failed: bool = False,
     overwrite: bool = False,
+    prune: bool = False,
     listener: Listener | None = None,
     engine: Engine = process_isolated,
 ) -> Summary:
@@ -132,9 +147,12 @@ def run_batch(
         settings: Everything that the results depend on, JSON types; results made with others are made again.
         time_limit: Seconds that a file may take.
         sidecars: Files to make beside each result, extension to function of the record.
-        finish: Called at the end, whether the run is complete or not, to make files from all results.
+        finish: Files at the top of the folder that are made from all results at the end, whether the run is complete
+            or not: name, among `captioner.runs.folder.RESERVED`, to a function that gives the text.
+        paths: Where the inputs were looked for: results of files that are gone from there are counted.
         retry_failed: Whether files that failed in an earlier run are tried again although they have not changed.
         overwrite: Whether to make all results again.
+        prune: Whether to drop the results of files that are gone.
         listener: Is told how it goes on.
         engine: What has the files worked on.
 
@@ -142,15 +160,16 @@ def run_batch(
         The summary, also after Ctrl-C or when it could not go on after the first file.
 
     Raises:
-        CaptionerError: Nothing could be done: the folder cannot be written or is in use (``kind="locked"``), or the
-            task cannot start.
+        CaptionerError: Nothing could be done: the folder cannot be written or is in use (``kind="locked"``), a name
+            that is needed belongs to a file of somebody else's (``foreign``, ``link``), or the task cannot start.
     """
     listener = listener or Silence()
     summary = Summary(Path(output))
-    with RunFolder(output, sidecars) as folder, _terminated_like_interrupted():
+    with RunFolder(output, sidecars, finish) as folder, _terminated_like_interrupted():
         try:
             jobs = _plan(inputs, folder, summary, listener)
-            jobs = _to_do(jobs, folder, summary, fingerprint(settings), retry_failed, overwrite)
+            _look_for_gone(folder, paths, summary, prune)
+            jobs = _to_do(jobs, folder, summary, fingerprint(settings), retry_failed, overwrite, listener)
             listener.started(len(jobs))
             paths = [job.file for job in jobs]
             with contextlib.closing(engine(task, paths, time_limit=time_limit, report=listener.progressed)) as answers:
@@ -161,14 +180,14 @@ def run_batch(
             if not summary.done and not summary.skipped:
                 raise
             summary.stopped = error
-        try:
-            folder.write_results()
-            for make in finish:
-                make(folder)
-        except KeyboardInterrupt:
-            summary.interrupted = True
-        except CaptionerError as error:
-            summary.stopped = summary.stopped or error
+        for name, make in {RESULTS: None, **finish}.items():
+            try:
+                folder.write(name, make(folder)) if make else folder.write_results()
+            except KeyboardInterrupt:
+                summary.interrupted = True
+            except CaptionerError as error:
+                summary.stopped = summary.stopped or error
+        summary.warnings += folder.warnings
     summary.seconds = time.monotonic() - summary._begin
     return summary
 
@@ -202,21 +221,46 @@ def _plan(inputs: Iterable[Input], folder: RunFolder, summary: Summary, listener
     return [_Job(one.file, source, stems[source["path"]]) for one, source in found.values()]
 
 
+def _look_for_gone(folder: RunFolder, paths: Sequence[str | os.PathLike], summary: Summary, prune: bool) -> None:
+    gone = folder.gone(paths)
+    for stored in gone if prune else ():
+        try:
+            folder.drop(stored)
+            summary.pruned += 1
+        except CaptionerError as error:
+            summary.warnings.append(str(error))
+    summary.gone = len(gone) - summary.pruned
+
+
 def _to_do(
-    jobs: list[_Job], folder: RunFolder, summary: Summary, settings: str, retry_failed: bool, overwrite: bool
+    jobs: list[_Job],
+    folder: RunFolder,
+    summary: Summary,
+    settings: str,
+    retry_failed: bool,
+    overwrite: bool,
+    listener: Listener,
 ) -> list[_Job]:
     """The jobs without a result that is still right."""
     todo = []
     for job in jobs:
         stored = folder.stored.get(job.source["path"])
-        is_right = stored and stored.source == job.source and stored.settings == settings and not overwrite
-        if not is_right or (stored.failed and retry_failed):
+        is_right = stored and stored.whole and stored.source == job.source and stored.settings == settings
+        if not is_right or overwrite or (stored.failed and retry_failed):
             todo.append(job)
         elif stored.failed:
             summary.failed_before += 1
         else:
-            folder.complete(stored)
-            summary.skipped += 1
+            try:
+                folder.complete(stored)
+                summary.skipped += 1
+            except CaptionerError as error:
+                _note_unwritable(error, job, settings, folder, summary, listener)
+    lost = sum(not one.whole for one in folder.stored.values()) - sum(
+        not folder.stored[job.source["path"]].whole for job in todo if job.source["path"] in folder.stored
+    )
+    if lost:
+        summary.warnings.append(f"Damaged results whose files are not among the inputs, left out: {lost}.")
     return todo
 
 
@@ -232,7 +276,11 @@ def _save(
     results_due = time.monotonic() + RESULTS_INTERVAL
     for file, answer in answers:
         record = {"file": file, **answer}
-        folder.save(jobs[file].stem, jobs[file].source, settings, record)
+        try:
+            folder.save(jobs[file].stem, jobs[file].source, settings, record)
+        except CaptionerError as error:
+            _note_unwritable(error, jobs[file], settings, folder, summary, listener)
+            continue
         if "error" in record:
             summary.failed += 1
         else:
@@ -240,9 +288,43 @@ def _save(
             summary.media_seconds += record.get("duration", 0.0)
         listener.finished(file, record)
         if (begin := time.monotonic()) >= results_due:
-            folder.write_results()
+            try:
+                folder.write_results()
+            except CaptionerError as error:
+                if not _is_local(error, folder):
+                    raise
             end = time.monotonic()
             results_due = end + max(RESULTS_INTERVAL, (end - begin) / RESULTS_SHARE)
+
+
+def _note_unwritable(
+    error: CaptionerError, job: _Job, settings: str, folder: RunFolder, summary: Summary, listener: Listener
+) -> None:
+    """Counts a file whose result, or part of it, cannot be written where it belongs; the run goes on.
+
+    Raises:
+        CaptionerError: The error itself, where nothing can be written at all.
+    """
+    if not _is_local(error, folder):
+        raise error
+    record = {"file": job.file, "error": error.to_dict()}
+    stored = folder.stored.get(job.source["path"])
+    if not stored or (stored.source, stored.settings) != (job.source, settings):
+        folder.forget(job.source)
+        folder.note(record)
+    summary.failed += 1
+    listener.finished(job.file, record)
+
+
+def _is_local(error: CaptionerError, folder: RunFolder) -> bool:
+    """Whether only one place cannot be written, not the disk or the whole folder."""
+    if error.kind == "disk_full":
+        return False
+    try:
+        check_writable(folder.path)
+    except CaptionerError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

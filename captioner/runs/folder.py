@@ -2,7 +2,9 @@
 
 Every input has one file ``NAME.json`` that mirrors its place under the input folder. It appears whole or not at all,
 and it alone says that the input is done: it starts with what it was made from. All else, the sidecars (subtitles,
-pages) and ``results.jsonl``, is made from these files and can be made again.
+pages) and ``results.jsonl``, is made from these files and can be made again. Nothing is written through a link below
+the folder, and no file is replaced that a run did not write: of sidecars the result says which are its own, files at
+the top carry a mark (`captioner.outputs.marks`).
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ import hashlib
 import json
 import os
 import socket
+import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.atomic import remove_leftovers, replacing, write_atomic, write_error
+from captioner.atomic import refuse_links, remove_leftovers, replacing, write_atomic, write_error
 from captioner.errors import CaptionerError
+from captioner.files import open_regular
 from captioner.names import printable
-from captioner.outputs.records import Record, json_line, without_thumbnails
+from captioner.outputs.marks import is_ours
+from captioner.outputs.records import Record, json_line, read_record, without_thumbnails
 from captioner.runs.inputs import Input, natural_key
 
 RESULTS = "results.jsonl"
@@ -33,9 +38,13 @@ EXTENSIONS = ("json", "srt", "vtt", "csv", "txt", "html")
 """All that may lie beside a result. A name is taken if one of them is there, also where it was not asked for: a later
 run may ask, and must not hit a file of somebody else's."""
 
+_SIDECARS = EXTENSIONS[1:]
+
 FORMAT = 1
 _MARK = '{"run": '
 _HEADER_BYTES = 16384  # more than the header of the longest path
+_LOCK_MARK = b"process "
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 _NAME_BYTES = 255  # what Linux and most disks allow
 _LONGEST_SUFFIX = 16
 
@@ -52,12 +61,16 @@ class Stored:
         source: What it was made from; see `identity_of`.
         settings: Fingerprint of the settings that it was made with.
         failed: Whether it holds an error.
+        sidecars: Extensions of the files beside it that are its own.
+        whole: Whether it can be read; one that was cut or emptied has to be made again.
     """
 
     stem: str
     source: dict
     settings: str
     failed: bool
+    sidecars: tuple[str, ...] = ()
+    whole: bool = True
 
 
 def identity_of(path: str) -> dict:
@@ -81,26 +94,49 @@ class RunFolder:
     Args:
         path: The folder; made if absent.
         sidecars: Files to make beside each result, by extensions among `EXTENSIONS`.
+        names: What else, besides ``results.jsonl``, is to be written at the top, among `RESERVED`.
+
+    Attributes:
+        stored: The results in the folder, by the absolute path of their input.
+        warnings: What was done otherwise than asked for, in sentences.
 
     Raises:
-        CaptionerError: The folder cannot be written, or ``kind="locked"``: another process works on it.
+        CaptionerError: The folder cannot be written; ``kind="locked"``: another process works on it, on a folder above
+            or on one below; ``kind="foreign"`` or ``"link"``: a name that is needed belongs to somebody else's file.
     """
 
-    def __init__(self, path: str | os.PathLike, sidecars: Sidecars | None = None):
+    def __init__(self, path: str | os.PathLike, sidecars: Sidecars | None = None, names: Collection[str] = ()):
         self.path = Path(path)
         self.sidecars = dict(sidecars or {})
-        self.stored: dict[str, Stored] = {}  # by the absolute path of the input
+        self.stored: dict[str, Stored] = {}
+        self.warnings: list[str] = []
+        self._names = (RESULTS, *names)
+        self._torn: set[str] = set()  # stems of results that were cut so short that they do not say what they were of
         self._extras: list[dict] = []
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> RunFolder:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_locked(self.path))
-            try:
-                remove_leftovers(self.path)
-            except OSError as error:
-                raise write_error(self.path, error) from error
-            self.stored = {one.source["path"]: one for one in _scan(self.path)}
+            if not stack.enter_context(_locked(self.path)):
+                self.warnings.append(
+                    f"{printable(str(self.path))}: this disk knows no locks; start no other run on the folder meanwhile"
+                )
+            _refuse_nested(self.path)
+            for name in self._names:
+                self._refuse_foreign(name)
+            remove_leftovers(self.path)
+            for stem, header in _headers(self.path):
+                if header is None:
+                    self._torn.add(stem)
+                else:
+                    whole = read_record(self.path / f"{stem}.json") is not None
+                    sidecars = tuple(
+                        header.get("sidecars", _SIDECARS)
+                    )  # earlier versions do not say: all that are there
+                    source = header["source"]
+                    self.stored[source["path"]] = Stored(
+                        stem, source, header["settings"], header["failed"], sidecars, whole
+                    )
             self._exit = stack.pop_all()
         return self
 
@@ -129,7 +165,7 @@ class RunFolder:
         return (
             _folded(stem) not in taken
             and not any(_folded(output) in folders or output.casefold() in RESERVED for output in outputs)
-            and not any(os.path.lexists(self.path / output) for output in outputs)
+            and (stem in self._torn or not any(os.path.lexists(self.path / output) for output in outputs))
         )
 
     def save(self, stem: str, source: dict, settings: str, record: Record) -> None:
@@ -138,16 +174,14 @@ class RunFolder:
         Raises:
             CaptionerError: A file cannot be written.
         """
+        before = self.stored.get(source["path"])
         # Old sidecars go first: after a kill, those that are there fit the result that is there.
-        for extension in self.sidecars:
+        for extension in before.sidecars if before else _SIDECARS if stem in self._torn else ():
             self._unlink(f"{stem}.{extension}")
         failed = "error" in record
-        header = {"format": FORMAT, "source": source, "settings": settings, "failed": failed}
-        write_atomic(self.path / f"{stem}.json", json_line({"run": header, **record}) + "\n")
-        self.stored[source["path"]] = Stored(stem, source, settings, failed)
-        if not failed:
-            for extension, make in self.sidecars.items():
-                write_atomic(self.path / f"{stem}.{extension}", make(record))
+        sidecars = () if failed else self._absent(stem)
+        self._store(Stored(stem, source, settings, failed, sidecars), record)
+        self._write_sidecars(stem, sidecars, record)
 
     def complete(self, stored: Stored) -> None:
         """Makes the sidecars of a result that are not there.
@@ -155,10 +189,60 @@ class RunFolder:
         Raises:
             CaptionerError: A file cannot be written.
         """
-        missing = [e for e in self.sidecars if not os.path.lexists(self.path / f"{stored.stem}.{e}")]
-        if missing and not stored.failed and (record := self._read(stored)):
-            for extension in missing:
-                write_atomic(self.path / f"{stored.stem}.{extension}", self.sidecars[extension](record))
+        missing = () if stored.failed else self._absent(stored.stem, stored.sidecars)
+        if missing and (record := self._read(stored)):
+            if not set(missing) <= set(stored.sidecars):
+                self._store(replace(stored, sidecars=tuple(dict.fromkeys(stored.sidecars + missing))), record)
+            self._write_sidecars(stored.stem, missing, record)
+
+    def _absent(self, stem: str, own: Collection[str] = ()) -> tuple[str, ...]:
+        """Extensions of sidecars that are not there; says which are there and belong to somebody else."""
+        there = {extension for extension in self.sidecars if os.path.lexists(self.path / f"{stem}.{extension}")}
+        for extension in sorted(there - set(own)):
+            name = printable(str(self.path / f"{stem}.{extension}"))
+            self.warnings.append(f"{name}: is there and was not written by a run; kept, and not written")
+        return tuple(extension for extension in self.sidecars if extension not in there)
+
+    def _store(self, stored: Stored, record: Record) -> None:
+        header = {
+            "format": FORMAT, "source": stored.source, "settings": stored.settings, "failed": stored.failed,
+            "sidecars": stored.sidecars,
+        }  # fmt: skip
+        self._write(f"{stored.stem}.json", json_line({"run": header, **record}) + "\n")
+        self.stored[stored.source["path"]] = stored
+
+    def _write_sidecars(self, stem: str, extensions: Iterable[str], record: Record) -> None:
+        for extension in extensions:
+            self._write(f"{stem}.{extension}", self.sidecars[extension](record))
+
+    def drop(self, stored: Stored) -> None:
+        """Removes a result and its sidecars.
+
+        Raises:
+            CaptionerError: A file cannot be removed.
+        """
+        for extension in (*stored.sidecars, "json"):
+            self._unlink(f"{stored.stem}.{extension}")
+        del self.stored[stored.source["path"]]
+
+    def gone(self, paths: Iterable[str | os.PathLike]) -> list[Stored]:
+        """The results of files that are not there any more, in the order of their paths.
+
+        Args:
+            paths: Files, and folders that were searched: only what lay there counts. What lies elsewhere, on a disk
+                that is not plugged in for example, is no business of this run.
+        """
+        roots = [os.path.abspath(os.fsdecode(path)) for path in paths]
+        folders = tuple(os.path.join(root, "") for root in roots if os.path.isdir(root))
+        return [
+            self.stored[path]
+            for path in sorted(self.stored, key=natural_key)
+            if (path.startswith(folders) or (path in roots and os.path.isdir(os.path.dirname(path)))) and _is_gone(path)
+        ]
+
+    def forget(self, source: dict) -> None:
+        """Leaves a result out of ``results.jsonl``, although a file of it may still be there."""
+        self.stored.pop(source["path"], None)
 
     def note(self, record: Record) -> None:
         """Adds the record of something that has no file of its own, such as a folder that cannot be read."""
@@ -179,26 +263,54 @@ class RunFolder:
         """The records of `results` alone."""
         return (record for _, record in self.results())
 
+    def write(self, name: str, text: str) -> None:
+        """Writes a file at the top of the folder that is made from all results.
+
+        Args:
+            name: One of `RESERVED`.
+            text: Its content.
+
+        Raises:
+            CaptionerError: It cannot be written, or a file with this name is not of a run (``kind`` ``foreign``).
+        """
+        self._refuse_foreign(name)
+        self._write(name, text)
+
     def write_results(self) -> None:
         """Writes ``results.jsonl`` anew from the results.
 
         Raises:
-            CaptionerError: It cannot be written.
+            CaptionerError: As `write`.
         """
-        with replacing(self.path / RESULTS) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        self._refuse_foreign(RESULTS)
+        with (
+            replacing(self.path / RESULTS, within=self.path) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="\n") as file,
+        ):
             for record in self.records():
                 file.write(json_line(without_thumbnails(record)) + "\n")
 
+    def _refuse_foreign(self, name: str) -> None:
+        path = self.path / name
+        refuse_links(path, self.path)
+        if os.path.lexists(path) and not is_ours(path):
+            raise CaptionerError(
+                f"{printable(str(path))}: is there and was not written by a run, which needs this name; move it away "
+                "or choose another folder",
+                kind="foreign",
+            )
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomic(self.path / name, text, within=self.path)
+
     def _read(self, stored: Stored) -> dict | None:
-        try:
-            with open(self.path / f"{stored.stem}.json", encoding="utf-8") as file:
-                record = json.load(file)
-            del record["run"]
-            return record
-        except (OSError, ValueError, KeyError, TypeError):  # somebody removed or changed it while the run goes on
-            return None
+        record = read_record(self.path / f"{stored.stem}.json")
+        if record:  # else somebody removed or changed it while the run goes on
+            record.pop("run", None)
+        return record
 
     def _unlink(self, name: str) -> None:
+        refuse_links((self.path / name).parent, self.path)
         try:
             (self.path / name).unlink(missing_ok=True)
         except OSError as error:
@@ -229,25 +341,36 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _scan(folder: Path) -> Iterator[Stored]:
-    """The results in a folder and below, from the beginnings of the files."""
+def _is_gone(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # it may be there
+        return False
+    return False
+
+
+def _headers(folder: Path) -> Iterator[tuple[str, dict | None]]:
+    """Stem and header of the results in a folder and below; the header is None where it was cut."""
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if name.endswith(".json"):
-                path = os.path.join(parent, name)
-                header = _read_header(path)
-                if header:
-                    stem = os.path.relpath(path, folder).removesuffix(".json")
-                    yield Stored(stem, header["source"], header["settings"], header["failed"])
+            path = os.path.join(parent, name)
+            if name.endswith(".json") and (text := _beginning(path)).startswith(_MARK):
+                yield os.path.relpath(path, folder).removesuffix(".json"), _header(text)
 
 
-def _read_header(path: str) -> dict | None:
+def _beginning(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            text = file.read(_HEADER_BYTES).decode("utf-8", "replace")
-        if not text.startswith(_MARK):
-            return None
+        with open_regular(path, follow_links=False) as file:
+            return file.read(_HEADER_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _header(text: str) -> dict | None:
+    try:
         header, _ = json.JSONDecoder().raw_decode(text, len(_MARK))
         is_ours = (
             header["format"] == FORMAT
@@ -255,23 +378,49 @@ def _read_header(path: str) -> dict | None:
             and isinstance(header["source"]["path"], str)
             and isinstance(header["settings"], str)
             and isinstance(header["failed"], bool)
+            and set(header.get("sidecars", ())) <= set(_SIDECARS)
         )
         return header if is_ours else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
+def _refuse_nested(folder: Path) -> None:
+    """Refuses a folder inside that of a run that goes on, or around it: each would take the other's files for its own.
+
+    Called with the folder's own lock held, so that of two runs that start at the same time one at least sees the other.
+    """
+    top = folder.resolve()
+    below = (Path(parent) for parent, _, names in os.walk(top) if LOCK in names and Path(parent) != top)
+    for other in (*top.parents, *below):
+        if _is_held(other / LOCK):
+            where = "which holds this folder" if other in top.parents else "inside this folder"
+            raise CaptionerError(
+                f"{printable(str(folder))}: {_owner(other / LOCK)} is working on {printable(str(other))}, {where}; "
+                "wait until it is done, or choose another folder",
+                kind="locked",
+            )
+
+
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock. The system lets go of it when the process dies, however it dies."""
+def _locked(folder: Path) -> Iterator[bool]:
+    """Holds the folder's lock. The system lets go of it when the process dies, however it dies.
+
+    Yields:
+        Whether there is a lock to hold: some disks know none.
+    """
     path = folder / LOCK
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = _open_locked(path)
+            refuse_links(path, folder)
+            handle, has_locks = _open_locked(path)
             stack.callback(os.close, handle)
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            is_lock = _is_lock(handle)
+            if is_lock:
+                os.ftruncate(handle, 0)
+                os.lseek(handle, 0, os.SEEK_SET)
+                os.write(handle, _LOCK_MARK + f"{os.getpid()} on {socket.gethostname()}\n".encode())
         except BlockingIOError as error:
             raise CaptionerError(
                 f"{printable(str(folder))}: {_owner(path)} is working on this folder; wait until it is done, "
@@ -281,35 +430,62 @@ def _locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise write_error(path if folder.is_dir() else folder, error) from error
         try:
-            yield
+            yield has_locks
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            if is_lock:  # else it is somebody else's file, of which only the name serves
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
 
-def _open_locked(path: Path) -> int:
+def _open_locked(path: Path) -> tuple[int, bool]:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(path, flags, 0o644)
         try:
-            _lock(handle)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            try:
+                _lock(handle)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                return handle, False
             # The run before may have removed the file after we opened it and before we locked it.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
-                    return handle
+                if os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False)):
+                    return handle, True
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)
 
 
+def _is_lock(handle: int) -> bool:
+    """Whether an open file is a run's lock, of this one or an earlier one that was killed."""
+    return os.fstat(handle).st_nlink == 1 and os.read(handle, len(_LOCK_MARK)) in (b"", _LOCK_MARK)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds a lock."""
+    try:
+        with open_regular(path, follow_links=False) as file:
+            _lock(file.fileno(), shared=True)  # closing it lets go again
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or the disk knows no locks
+        return False
+    return False
+
+
 def _owner(path: Path) -> str:
     try:
-        return printable(path.read_text(encoding="utf-8", errors="replace")[:200].strip()) or "another process"
+        with open_regular(path, follow_links=False) as file:
+            return printable(file.read(200).decode("utf-8", "replace").strip()) or "another process"
     except OSError:
         return "another process"
 
 
-def _lock(handle: int) -> None:
+def _lock(handle: int, *, shared: bool = False) -> None:
     """Takes the lock or raises `BlockingIOError`."""
     try:
         import fcntl
@@ -321,4 +497,4 @@ def _lock(handle: int) -> None:
         except OSError as error:
             raise BlockingIOError(errno.EAGAIN, "locked") from error
     else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

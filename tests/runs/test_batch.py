@@ -248,14 +248,29 @@ def test_a_crash_is_seen_although_a_child_lives_on(tmp_path):
 
 
 @pytest.mark.parametrize("ahead", [1, 4])
-def test_when_every_file_kills_the_worker_the_run_stops(tmp_path, monkeypatch, ahead):
+def test_when_every_file_kills_the_worker_the_run_stops_and_blames_none(tmp_path, monkeypatch, ahead):
     monkeypatch.setattr("captioner.runs.workers.MOST_DEATHS", 4)
     source, output = tmp_path / "in", tmp_path / "out"
     make(source, *(f"{i}.mp4" for i in range(10)), text="crash")
-    make(source, "0.mp4", text="good")
-    summary = run(source, output, Reads(ahead))
-    assert summary.done == 1 and summary.stopped.kind == "worker" and summary.exit_status == 1
-    assert summary.failed <= 4 and "4 worker processes in a row died" in str(summary)
+    with pytest.raises(CaptionerError, match="4 worker processes in a row died") as caught:
+        run(source, output, Reads(ahead))
+    assert caught.value.kind == "worker" and not tree(output)
+
+
+def test_a_few_files_that_all_crash_are_to_blame(tmp_path):
+    make(tmp_path / "in", "a.mp4", "b.mp4", text="crash")
+    summary = run(tmp_path / "in", tmp_path / "out")
+    assert summary.failed == 2 and {record["error"]["kind"] for record in results(tmp_path / "out")} == {"crash"}
+
+
+def test_files_over_the_time_limit_are_no_deaths_of_the_worker(tmp_path, monkeypatch):
+    monkeypatch.setattr("captioner.runs.workers.MOST_DEATHS", 2)
+    source, output = tmp_path / "in", tmp_path / "out"
+    make(source, *(f"{i}.mp4" for i in range(3)), text="hang")
+    make(source, "4.mp4")
+    summary = run(source, output, Reads(4), time_limit=1.0)
+    assert (summary.done, summary.failed, summary.stopped) == (1, 3, None)
+    assert {record["error"]["kind"] for record in results(output) if "error" in record} == {"timeout"}
 
 
 def test_a_task_that_cannot_start_is_an_error_at_once(tmp_path):
@@ -311,7 +326,8 @@ def test_a_second_run_on_the_folder_says_so(tmp_path):
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    make(tmp_path, "in/a.mp4", "out/" + LOCK)
+    make(tmp_path, "in/a.mp4")
+    make(tmp_path, "out/" + LOCK, text="process 99999999 on nowhere\n")
     assert run(tmp_path / "in", tmp_path / "out").done == 1
 
 
@@ -420,6 +436,7 @@ def test_the_listener_hears_of_everything(tmp_path):
 
 def test_finishing_touches_get_all_records_in_order(tmp_path):
     make(tmp_path, "a10.mp4", "a9.mp4")
-    texts = []
-    run(tmp_path, tmp_path / "out", finish=[lambda folder: texts.extend(r["text"] for r in folder.records())])
-    assert texts == ["a9.mp4", "a10.mp4"]
+    run(
+        tmp_path, tmp_path / "out", finish={"results.csv": lambda folder: " ".join(r["text"] for r in folder.records())}
+    )
+    assert (tmp_path / "out/results.csv").read_text() == "a9.mp4 a10.mp4"
