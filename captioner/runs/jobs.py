@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from captioner.atomic import check_writable, write_atomic
 from captioner.errors import CaptionerError
 from captioner.names import printable
 from captioner.runs.inputs import Input
@@ -115,9 +117,13 @@ class CaptionImages:
         """Loads the captioner.
 
         Raises:
-            CaptionerError: It cannot be loaded, or it does not know the style or a word that captions must contain.
+            CaptionerError: It cannot be loaded, it does not know the style or a word that captions must contain, or
+                ``attention_dir`` cannot be written.
         """
         import numpy as np
+
+        if self.attention_dir is not None:
+            check_writable(self.attention_dir)
 
         model = self.computing.load(self.model, "captioner")
         words = {"prefix": self.prefix, "must_include": self.must_include, "style": self.style}
@@ -157,16 +163,27 @@ class CaptionImages:
         except CaptionerError as error:  # it has gone, or changed, since it was captioned
             return {"error": error.to_dict()}
         if self.attention_dir is not None:
-            self._draw_attention(image, caption, path)
+            try:
+                self._draw_attention(image, caption, path)
+            except CaptionerError as error:
+                if error.kind == "disk_full":  # no photo's fault: the next ones would fail as well
+                    raise
+                return {"error": error.to_dict()}
         return with_thumbnail(record, thumbnail(image)) if self.pictures else record
 
     def _draw_attention(self, image: np.ndarray, caption: Caption, path: str) -> None:
+        from captioner.outputs.marks import is_ours
         from captioner.outputs.plots import attention_figure
 
         folder, name = os.path.split(os.path.relpath(path, self.attention_root or os.curdir))
-        if len(os.fsencode(name)) > 250:
+        if len(os.fsencode(name)) > 240:
             name = hashlib.sha256(os.fsencode(name)).hexdigest()
-        attention_figure(image, caption).save(os.path.join(self.attention_dir, folder, f"{name}.png"))
+        place = os.path.join(self.attention_dir, folder)
+        names = itertools.chain([name], (f"{name}~{number}" for number in itertools.count(2)))
+        files = (os.path.join(place, f"{one}.png") for one in names)
+        # A picture of somebody else's keeps its name.
+        file = next(file for file in files if not os.path.lexists(file) or is_ours(file))
+        write_atomic(file, attention_figure(image, caption).to_png(), within=self.attention_dir)
 
 
 @dataclass(frozen=True)

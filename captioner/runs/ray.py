@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,12 +28,12 @@ class _Actor:
         self._process = None
 
     def work(self, paths: list[str]) -> list[dict] | CaptionerError:
-        """Records of files, or why the task cannot start."""
+        """Records of files, or why the task cannot start or go on."""
         try:
             self._process = self._process or self._task.start()
+            return list(self._process(iter(paths), lambda fraction: None))
         except CaptionerError as error:
             return error
-        return list(self._process(iter(paths), lambda fraction: None))
 
 
 def process_with_ray(
@@ -56,16 +58,17 @@ def process_with_ray(
         (path, record without ``file``) as they come, in no order.
 
     Raises:
-        CaptionerError: Ray is not installed, or the task cannot start.
+        CaptionerError: Ray is not installed, or the task cannot start or go on.
     """
-    with needs_extra("--engine ray needs Ray", "ray"):
+    with _signals_kept(), needs_extra("--engine ray needs Ray", "ray"):
         import ray
     waiting = _portions(paths, task.ahead)
     if not waiting:
         return
     started_here = not ray.is_initialized()
     if started_here:
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        with _signals_kept():
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     threads = getattr(getattr(task, "computing", None), "threads", None) or 1
     actor_class = ray.remote(num_cpus=threads)(_Actor)
     most = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
@@ -104,6 +107,20 @@ def process_with_ray(
             ray.kill(actor)
         if started_here:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """What requests to end do stays as it was: Ray would end this process at once, without summary and results."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _portions(paths: Iterable[str], size: int) -> deque[list[str]]:

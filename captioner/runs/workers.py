@@ -22,7 +22,7 @@ START_LIMIT = 600.0
 """Seconds that loading the models may take."""
 
 MOST_DEATHS = 20
-"""Workers in a row that may die without a single answer; then the files are not to blame."""
+"""Workers in a row that may die, where no file has ever succeeded; then the files are not to blame."""
 
 POLL_INTERVAL = 1.0
 """Seconds between two looks at whether a silent worker is still alive."""
@@ -62,7 +62,8 @@ def process_isolated(
     """Has a worker process work on files.
 
     When the worker crashes or takes too long it is replaced. If it had several files then, they are given to the new
-    one one at a time, to find the one to blame.
+    one one at a time, to find the one to blame. Crashes before any file has succeeded may be the worker's fault: files
+    from elsewhere in the list are tried then, and if those crash it too, it is, and no file is blamed.
 
     Args:
         task: What to do.
@@ -74,10 +75,13 @@ def process_isolated(
         (path, record without ``file``) in the order of the paths, or nearly so after a crash.
 
     Raises:
-        CaptionerError: The worker cannot start, or dies again and again; nothing is wrong with the files.
+        CaptionerError: The worker cannot start, dies again and again, or cannot go on (a full disk); nothing is wrong
+            with the files.
     """
     waiting, sent = deque(paths), deque()
     deaths = 0
+    succeeded = False
+    unsettled: list[tuple[str, dict]] = []  # files that may have crashed the worker, or have found it broken
     suspects = 0  # how many of those in front have to go one at a time
     worker = None
     try:
@@ -91,24 +95,37 @@ def process_isolated(
                 if suspects or not waiting:
                     worker.send(None)  # no more for now: answer what you have
             kind, value = worker.receive(time_limit, lambda fraction: report(sent[0], fraction))
+            if kind == "stopped":
+                raise value
+            is_death = kind == "failed" and value["kind"] != "timeout"
             if kind == "record" or len(sent) == 1:
                 suspects = max(0, suspects - 1)
                 path = sent.popleft()
-                yield path, value if kind == "record" else _blamed(path, value)
+                if is_death and not succeeded:
+                    unsettled.append((path, _blamed(path, value)))
+                else:
+                    yield path, value if kind == "record" else _blamed(path, value)
             if kind == "record":
-                deaths = 0
+                if not succeeded and "error" not in value:
+                    succeeded = True
+                    yield from unsettled
+                    unsettled.clear()
             else:
-                deaths += 1
-                if deaths >= MOST_DEATHS:
-                    raise CaptionerError(
-                        f"{deaths} worker processes in a row died, the last one because: {value['message']}",
-                        kind="worker",
-                    )
                 worker.kill()
                 worker = None
                 suspects = max(suspects, len(sent))
                 waiting.extendleft(reversed(sent))
                 sent.clear()
+            if is_death and not succeeded:
+                deaths += 1
+                if deaths >= MOST_DEATHS < len(waiting):  # the last few are soon tried
+                    raise CaptionerError(
+                        f"{deaths} worker processes in a row died, the last one because: {value['message']}",
+                        kind="worker",
+                    )
+                if deaths >= MOST_DEATHS // 2:
+                    waiting.rotate(-(1 + len(waiting) // 3))
+        yield from unsettled
     finally:
         if worker:
             worker.kill()
@@ -154,7 +171,8 @@ class _Worker:
             self._process.stdin.flush()
 
     def receive(self, time_limit: float, report: Callable[[float], None] = lambda fraction: None) -> tuple[str, Any]:
-        """The next message but reports: ``("record", dict)``, ``("ready", None)`` or ``("failed", error)``."""
+        """The next message but reports: ``("record", dict)``, ``("ready", None)``, ``("failed", error)`` or, where
+        nothing is wrong with the file and no other would fare better, ``("stopped", error)``."""
         deadline = time.monotonic() + time_limit
         while True:
             left = deadline - time.monotonic()
@@ -236,6 +254,8 @@ def serve() -> None:
         while True:
             for record in process(iter(paths.get, None), _Reporter(output)):
                 _send(output, "record", record)
+    except CaptionerError as error:  # those that are about a file are records
+        _send(output, "stopped", error)
     except Exception as error:
         message = printable(f"{error}") or "no message"
         _send(output, "failed", {"type": type(error).__name__, "kind": "unexpected", "message": message})
