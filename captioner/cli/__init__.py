@@ -16,6 +16,7 @@ import typer
 
 from captioner import __version__
 from captioner.errors import CaptionerError
+from captioner.names import printable
 
 FAILED = 1
 USAGE = 2
@@ -61,7 +62,7 @@ def command(owner: typer.Typer, name: str) -> Callable:
 
 
 def _complain(text: str) -> int:
-    print(f"captioner: {text}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    print(f"captioner: {printable(text)}", file=sys.stderr)
     return USAGE
 
 
@@ -89,13 +90,23 @@ Style = Annotated[
     typer.Option(help="Manner of writing: of which data set the model was trained on.", show_default="the general one"),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images computed together; results do not depend on it.")]
-Format = Annotated[str, typer.Option(help="text, json, jsonl or csv.")]
+Format = Annotated[
+    str | None, typer.Option(help="text, json, jsonl or csv.", show_default="by the name of --output, else text")
+]
 Runtime = Annotated[str, typer.Option(help="auto, openvino or keras.")]
 Precision = Annotated[str, typer.Option(help="auto, f32, bf16 or int8.")]
 Threads = Annotated[int | None, typer.Option(help="Cores to use.", show_default="all")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds that a file may take before it counts as failed.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed in an earlier run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make results again that are there already.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Drop the results of files that are gone.")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Files and folders to pass over, for example 'thumb*' or '2019/raw'; may be given several times.",
+        metavar="PATTERN",
+    ),
+]
 Engine = Annotated[str, typer.Option(help="local, or ray (needs the extra `ray`).")]
 
 
@@ -109,7 +120,7 @@ def image(
     model: Model = None,
     beam_size: BeamSize = None,
     n_best: NBest = None,
-    format: Format = "text",
+    format: Format = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +156,8 @@ def image(
     time_limit: TimeLimit = 300.0,
     retry_failed: RetryFailed = False,
     overwrite: Overwrite = False,
+    prune: Prune = False,
+    exclude: Exclude = None,
     engine: Engine = "local",
 ) -> int:
     """Captions photos."""
@@ -160,12 +173,12 @@ def image(
     )  # fmt: skip
     if commands.is_folder_output(output, paths):
         return commands.images_to_folder(
-            task, paths, output, formats=f"{formats},{format}", time_limit=time_limit, retry_failed=retry_failed,
-            overwrite=overwrite, engine=engine,
+            task, paths, output, formats=f"{formats},{format or ''}", time_limit=time_limit, retry_failed=retry_failed,
+            overwrite=overwrite, prune=prune, exclude=exclude or (), engine=engine,
         )  # fmt: skip
-    if formats or retry_failed or engine != "local":
-        raise CaptionerError("--formats, --retry-failed and --engine need a folder as --output", kind="usage")
-    return commands.images_to_stream(task, paths, output, format)
+    if formats or retry_failed or prune or engine != "local":
+        raise CaptionerError("--formats, --retry-failed, --prune and --engine need a folder as --output", kind="usage")
+    return commands.images_to_stream(task, paths, output, format, exclude or ())
 
 
 @command(app, "video")
@@ -187,6 +200,8 @@ def video(
     time_limit: TimeLimit = 3600.0,
     retry_failed: RetryFailed = False,
     overwrite: Overwrite = False,
+    prune: Prune = False,
+    exclude: Exclude = None,
     engine: Engine = "local",
 ) -> int:
     """Says what happens when in videos. A run that was stopped goes on when started again."""
@@ -198,7 +213,7 @@ def video(
     )  # fmt: skip
     return commands.videos_to_folder(
         task, paths, output, formats=formats, time_limit=time_limit, retry_failed=retry_failed, overwrite=overwrite,
-        engine=engine,
+        prune=prune, exclude=exclude or (), engine=engine,
     )  # fmt: skip
 
 
@@ -206,7 +221,7 @@ def video(
 def classify(
     paths: Paths,
     model: Model = None,
-    format: Format = "text",
+    format: Format = None,
     output: Annotated[str | None, typer.Option(help="A file instead of standard output.", metavar="FILE")] = None,
     window: Annotated[
         float | None,
@@ -220,6 +235,7 @@ def classify(
         float | None,
         typer.Option(help="Probability below which a clip gets no label.", show_default="the model's own"),
     ] = None,
+    exclude: Exclude = None,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
@@ -230,7 +246,7 @@ def classify(
     task = commands.ClassifyClips(
         commands.needed_classifier(model), window, stride, threshold, commands.Computing(runtime, precision, threads)
     )
-    return commands.clips_to_stream(task, paths, output, format)
+    return commands.clips_to_stream(task, paths, output, format, exclude or ())
 
 
 @command(app, "evaluate")
@@ -442,11 +458,15 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another lets other machines in.")] = "127.0.0.1",
     model: Model = None,
     classifier: Classifier = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name under which the page is reached, such as a proxy's.", metavar="NAME"),
+    ] = None,
 ) -> int:
     """Opens a web page for trying the models (needs the extra `app`)."""
     from captioner.cli import commands
 
-    return commands.serve(host, port, model, classifier)
+    return commands.serve(host, port, model, classifier, allow_host or ())
 
 
 def _version(wanted: bool) -> None:
@@ -461,7 +481,8 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    if hasattr(sys.stdout, "reconfigure"):  # what its encoding cannot carry is written as escapes, whatever prints it
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:

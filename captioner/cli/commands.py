@@ -11,15 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioner.atomic import write_atomic
 from captioner.cli.progress import BatchBars, ProgressBars
 from captioner.errors import CaptionerError, needs_extra
 from captioner.names import printable
 from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
 from captioner.results import UNFAMILIAR
-from captioner.runs.batch import Summary, run_batch
+from captioner.runs.batch import run_batch
 from captioner.runs.folder import RunFolder
-from captioner.runs.inputs import Input, find_inputs
+from captioner.runs.inputs import Inputs, find_inputs
 from captioner.runs.jobs import CaptionImages, ClassifyClips, Computing, WatchVideos, answers, common_folder
 from captioner.runs.workers import Task, process_isolated
 
@@ -58,29 +57,72 @@ def is_folder_output(output: str | None, paths: Sequence[str]) -> bool:
     return not os.path.splitext(output)[1] and any(os.path.isdir(path) for path in paths) and not os.path.exists(output)
 
 
-def images_to_stream(task: CaptionImages, paths: Sequence[str], output: str | None, format: str) -> int:
+def images_to_stream(
+    task: CaptionImages, paths: Sequence[str], output: str | None, format: str | None, exclude: Sequence[str] = ()
+) -> int:
     """Captions of photos to a file or to standard output."""
     from captioner.media.images import IMAGE_EXTENSIONS
 
     task.check()
-    inputs = find_inputs(paths, IMAGE_EXTENSIONS)
+    inputs = _find_photos(task, paths, (), exclude)
     task = replace(task, attention_root=common_folder(inputs))
     return _to_stream(task, inputs, IMAGE_EXTENSIONS, output, format, "image", "photos")
 
 
-def clips_to_stream(task: ClassifyClips, paths: Sequence[str], output: str | None, format: str) -> int:
+def clips_to_stream(
+    task: ClassifyClips, paths: Sequence[str], output: str | None, format: str | None, exclude: Sequence[str] = ()
+) -> int:
     """Labels of clips to a file or to standard output."""
     from captioner.media.videos import VIDEO_EXTENSIONS
 
-    return _to_stream(task, find_inputs(paths, VIDEO_EXTENSIONS), VIDEO_EXTENSIONS, output, format, "clip", "clips")
+    inputs = _find_films(paths, (), exclude)
+    return _to_stream(task, inputs, VIDEO_EXTENSIONS, output, format, "clip", "clips")
+
+
+def _find_photos(task: CaptionImages, paths: Sequence[str], outputs: Sequence[str], patterns: Sequence[str]) -> Inputs:
+    from captioner.media.images import IMAGE_EXTENSIONS, UNDECODABLE_EXTENSIONS
+
+    if task.attention_dir is not None:
+        outputs = [*outputs, task.attention_dir]
+    return find_inputs(
+        paths, IMAGE_EXTENSIONS, exclude=outputs, patterns=patterns, undecodable=UNDECODABLE_EXTENSIONS,
+        remedy="convert to JPEG",
+    )  # fmt: skip
+
+
+def _find_films(paths: Sequence[str], outputs: Sequence[str], patterns: Sequence[str]) -> Inputs:
+    from captioner.media.videos import UNDECODABLE_EXTENSIONS, VIDEO_EXTENSIONS
+
+    return find_inputs(
+        paths, VIDEO_EXTENSIONS, exclude=outputs, patterns=patterns, undecodable=UNDECODABLE_EXTENSIONS,
+        remedy="convert to MP4",
+    )  # fmt: skip
+
+
+_FORMAT_OF = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text", "": "text"}
+
+
+def _chosen_format(format: str | None, output: str | None) -> str:
+    """The format that was asked for, or else the one that the name of the output promises."""
+    if format is None:
+        extension = os.path.splitext(output or "")[1].lower()
+        if extension not in _FORMAT_OF:
+            raise CaptionerError(
+                f"{output}: no format is known by {extension}; give --format ({', '.join(FORMATS)}), or a name that "
+                f"ends in one of {', '.join(filter(None, _FORMAT_OF))}",
+                kind="usage",
+            )
+        return _FORMAT_OF[extension]
+    if format not in FORMATS:
+        raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
+    return format
 
 
 def _to_stream(
-    task: Task, inputs: list[Input], extensions, output: str | None, format: str, kind: str, name: str
+    task: Task, inputs: Inputs, extensions, output: str | None, format: str | None, kind: str, name: str
 ) -> int:
-    if format not in FORMATS:
-        raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
     _check_output(output, inputs, extensions)
+    format = _chosen_format(format, output)
     status = judged = unlike = 0
     records = answers(task, inputs)
     first = next(records)  # a model that cannot be loaded must not cost the old output
@@ -93,7 +135,9 @@ def _to_stream(
                 unlike += familiarity < UNFAMILIAR
             if "error" in record:
                 status = 1
-                bars.say(f"captioner: {printable(record['error']['message'])}")
+                bars.say(f"captioner: {record['error']['message']}")
+        if passed_over := inputs.passed_over_text:
+            bars.say(f"captioner: {passed_over}")
         if format == "text" and unlike:  # text shows nothing but the captions
             photos = "the photo is" if judged == 1 else f"{unlike} of {judged} photos are"
             bars.say(
@@ -121,40 +165,55 @@ def _check_output(output: str | None, inputs, extensions) -> None:
 
 
 def images_to_folder(
-    task: CaptionImages, paths: Sequence[str], output: str, *, formats: str, engine: str, **options: Any
+    task: CaptionImages,
+    paths: Sequence[str],
+    output: str,
+    *,
+    formats: str,
+    engine: str,
+    exclude: Sequence[str] = (),
+    **options: Any,
 ) -> int:
     """Captions of photos to a folder; resumable."""
-    from captioner.media.images import IMAGE_EXTENSIONS
-
     chosen = _formats(formats, ("text", "json", "jsonl", "csv", "txt", "html"))  # the first three are there anyway
-    inputs = find_inputs(paths, IMAGE_EXTENSIONS, exclude=[output])
+    inputs = _find_photos(task, paths, [output], exclude)
     task = replace(task, pictures="html" in chosen, attention_root=common_folder(inputs))
-    finish: list[Callable[[RunFolder], None]] = []
+    finish: dict[str, Callable[[RunFolder], str]] = {}
     if "csv" in chosen:
-        finish.append(lambda folder: write_atomic(folder.path / "results.csv", to_csv(folder.records(), "image")))
+        finish["results.csv"] = lambda folder: to_csv(folder.records(), "image")
     if "html" in chosen:
-        finish.append(_write_images_page)
+        finish["index.html"] = _images_page
     sidecars = {name: IMAGE_SIDECARS[name] for name in chosen if name == "txt"}
-    return _to_folder(task, inputs, output, "photos", sidecars, finish, engine, options)
+    return _to_folder(task, paths, inputs, output, "photos", sidecars, finish, engine, options)
 
 
 def videos_to_folder(
-    task: WatchVideos, paths: Sequence[str], output: str, *, formats: str, engine: str, **options: Any
+    task: WatchVideos,
+    paths: Sequence[str],
+    output: str,
+    *,
+    formats: str,
+    engine: str,
+    exclude: Sequence[str] = (),
+    **options: Any,
 ) -> int:
     """What happens when in videos, to a folder; resumable."""
-    from captioner.media.videos import VIDEO_EXTENSIONS
-
+    promised = os.path.splitext(output)[1].lower()
+    if promised in (".csv", ".json", ".jsonl", ".txt", ".srt", ".vtt", ".html") and not os.path.isdir(output):
+        raise CaptionerError(
+            f"{output}: the results go to a folder; give --output a name without {promised}", kind="usage"
+        )
     chosen = _formats(formats, ("jsonl", "srt", "vtt", "csv", "txt", "html"))
     sidecars = {name: VIDEO_SIDECARS[name] for name in chosen if name in VIDEO_SIDECARS}
-    finish: list[Callable[[RunFolder], None]] = []
+    finish: dict[str, Callable[[RunFolder], str]] = {}
     if "html" in chosen:
         sidecars["html"] = _video_page
-        finish.append(_write_videos_page)
-    inputs = find_inputs(paths, VIDEO_EXTENSIONS, exclude=[output])
-    return _to_folder(task, inputs, output, "videos", sidecars, finish, engine, options)
+        finish["index.html"] = _videos_page
+    inputs = _find_films(paths, [output], exclude)
+    return _to_folder(task, paths, inputs, output, "videos", sidecars, finish, engine, options)
 
 
-def _to_folder(task, inputs, output, name, sidecars, finish, engine, options) -> int:
+def _to_folder(task, paths, inputs, output, name, sidecars, finish, engine, options) -> int:
     task.check()
     if engine not in ("local", "ray"):
         raise CaptionerError(f"unknown engine {engine!r}; known: local, ray", kind="usage")
@@ -169,13 +228,11 @@ def _to_folder(task, inputs, output, name, sidecars, finish, engine, options) ->
         task = replace(task, computing=replace(task.computing, threads=task.computing.threads or 1))
     with ProgressBars() as bars:
         summary = run_batch(
-            task, inputs, output, settings=settings, sidecars=sidecars, finish=finish, engine=process,
+            task, inputs, output, paths=paths, settings=settings, sidecars=sidecars, finish=finish, engine=process,
             listener=BatchBars(bars, name), **options,
         )  # fmt: skip
-    return _report(summary)
-
-
-def _report(summary: Summary) -> int:
+    if inputs.passed_over:
+        summary.warnings.append(inputs.passed_over_text)
     print(summary, file=sys.stderr)
     return summary.exit_status
 
@@ -194,17 +251,16 @@ def _video_page(record: Mapping) -> str:
     return video_page(record)
 
 
-def _write_videos_page(folder: RunFolder) -> None:
+def _videos_page(folder: RunFolder) -> str:
     from captioner.outputs.report import videos_page
 
-    pages = ((record, stem and f"{stem}.html") for stem, record in folder.results())
-    write_atomic(folder.path / "index.html", videos_page(pages))
+    return videos_page((record, stem and f"{stem}.html") for stem, record in folder.results())
 
 
-def _write_images_page(folder: RunFolder) -> None:
+def _images_page(folder: RunFolder) -> str:
     from captioner.outputs.report import images_page
 
-    write_atomic(folder.path / "index.html", images_page(folder.records()))
+    return images_page(folder.records())
 
 
 def chosen_classifier(name: str | None) -> str | None:
@@ -251,6 +307,8 @@ def evaluate(
     computing: Computing,
 ) -> int:
     """Scores a model and prints a table; the report goes to ``output``."""
+    if output is not None and output.suffix.lower() in _FORMAT_OF and output.suffix.lower() not in ("", ".json"):
+        raise CaptionerError(f"{output}: the report is JSON; give --output a name that ends in .json", kind="usage")
     from captioner.evaluation.scoring import evaluate_captioner, evaluate_classifier, report_table, save_report
     from captioner.training.captions.data import read_captions
     from captioner.training.clips.data import read_clips
@@ -275,10 +333,11 @@ def evaluate(
                 progress=progress,
             )
         for warning in report["warnings"]:
-            bars.say(f"captioner: {printable(warning)}")
+            bars.say(f"captioner: {warning}")
         for record in report["failed"]:
-            bars.say(f"captioner: {printable(record['error']['message'])}")
-    print(report_table(report))
+            bars.say(f"captioner: {record['error']['message']}")
+    for line in report_table(report).split("\n"):
+        print(printable(line))
     if output is not None:
         for path in save_report(report, output):
             print(f"written: {printable(str(path))}", file=sys.stderr)
@@ -326,7 +385,7 @@ def train_clips(
             compare=compare, command=" ".join(["captioner", *sys.argv[1:]]), progress=_training_bars(bars),
         )  # fmt: skip
         for warning in training.warnings:
-            bars.say(f"captioner: {printable(warning)}")
+            bars.say(f"captioner: {warning}")
     print(
         f"accuracy {{estimate:.1%}} ({{low:.1%}} to {{high:.1%}}): {training.folder}".format(
             **training.scores["accuracy"]
@@ -361,7 +420,7 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
                     embeddings.append(np.concatenate([captioner.encode(frame).pooled for frame in frames]))
             except CaptionerError as error:
                 failed += 1
-                bars.say(f"captioner: {printable(str(error))}")
+                bars.say(f"captioner: {error}")
         fit_forecaster(
             embeddings, output, encoder={"model": captioner.name, "sha256": captioner.encoder_sha256},
             options=training, metadata={"interval": interval},
@@ -411,7 +470,7 @@ def list_models() -> int:
         rows.append((name, model_kind(name), f"{metadata.get('parameters', 0):,}", f"{size / 1e6:.1f}", shown))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
     return 0
 
 
@@ -435,9 +494,9 @@ def search(folder: Path, words: str, limit: int, format: str) -> int:
     return 0
 
 
-def serve(host: str, port: int, model: str | None, classifier: str | None) -> int:
+def serve(host: str, port: int, model: str | None, classifier: str | None, allow_hosts: Sequence[str]) -> int:
     """Opens the web page and stays until it is interrupted."""
     from captioner.page import serve as serve_page
 
-    serve_page(host, port, model, chosen_classifier(classifier))
+    serve_page(host, port, model, chosen_classifier(classifier), allow_hosts=allow_hosts)
     return 0

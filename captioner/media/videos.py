@@ -26,6 +26,9 @@ VIDEO_EXTENSIONS = frozenset(
 )
 """Extensions, in lower case, of the files that a folder scan takes for videos."""
 
+UNDECODABLE_EXTENSIONS = frozenset({".braw", ".r3d", ".crm", ".ari", ".cine", ".swf"})
+"""Extensions, in lower case, of films that nothing here can decode; a folder scan says how many there are."""
+
 _MOST_WARNINGS = 10
 _LONGEST_SHOWN = 3600.0  # seconds that a frame's own statement of its length is believed
 _DECODER_DELAY = 32  # frames that a decoder holds back at most
