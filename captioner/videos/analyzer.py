@@ -102,7 +102,8 @@ class VideoAnalyzer:
 
         Args:
             path: The file.
-            progress: Called now and then with the share that is done, 0..1, by the length that the file states.
+            progress: Called now and then with the share that is done, 0..1, by the length that the file states (0 where
+                it states none); what it raises ends the work.
 
         Raises:
             VideoReadError: The file cannot be read; the message names it and says why. A truncated or damaged video is
@@ -117,8 +118,8 @@ class VideoAnalyzer:
             # The thread keeps raw frames only for a classifier that needs them: little else is in memory.
             for batch in _batches(prefetch(self._sampled(reader), depth=_BATCH_SIZE), _BATCH_SIZE):
                 pass_.add(batch)
-                if progress is not None and expected:
-                    progress(min(1.0, batch[-1].time / expected))
+                if progress is not None:
+                    progress(min(1.0, batch[-1].time / expected) if expected else 0.0)
             result = pass_.finish(reader.duration)
         if progress is not None:
             progress(1.0)
