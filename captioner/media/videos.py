@@ -146,7 +146,7 @@ class VideoReader:
         except BaseException:
             self.close()
             raise
-        self.first_time = self._film.timeline.time
+        self.first_time = self._film.timeline.time or 0.0
         self.width, self.height = self._pending.width, self._pending.height
         if _quarter_turns(self._pending) % 2:
             self.width, self.height = self.height, self.width

@@ -171,15 +171,14 @@ class VideoAnalyzer:
         first and the last, sign test p = 0.006). To the held-out frames, that likelihood is -1.75, -1.78 and -1.69:
         choosing by it gives likely captions that say less, and takes three times as long.
         """
-        captions: list[Caption | None] = [None] * len(pieces)
+        captions: dict[int, Caption] = {}
         counts = [len(piece.frames) for piece in pieces]
         for count in sorted(set(counts)):  # one search for all pieces of as many frames
             rows = [row for row, of in enumerate(counts) if of == count]
             features = [_joined([frame.features for frame in pieces[row].frames]) for row in rows]
             found = self.captioner.caption_features(Features.concatenate(features), self.options, attention=False)
-            for row, caption in zip(rows, found, strict=True):
-                captions[row] = caption
-        return captions
+            captions.update(zip(rows, found, strict=True))
+        return [captions[row] for row in range(len(pieces))]
 
 
 @dataclass(frozen=True)
@@ -223,15 +222,15 @@ class _Pass:
 
     def add(self, batch: Sequence[_Sample]) -> None:
         """Takes the next samples."""
-        encoded = [sample for sample in batch if sample.square is not None]
-        if encoded:
-            features = self._analyzer.captioner.encode(np.stack([sample.square for sample in encoded]))
+        squares = [sample.square for sample in batch if sample.square is not None]
+        if squares:
+            features = self._analyzer.captioner.encode(np.stack(squares))
         pieces: list[Piece] = []
         row = 0
         for sample in batch:
             if sample.cut is not None:
                 pieces += self._builder.cut(sample.cut)
-            own = None
+            own: Any = None  # the features of the frame; there, wherever something looks at them
             if sample.square is not None:
                 own = features[row : row + 1]
                 row += 1
@@ -241,7 +240,7 @@ class _Pass:
             if sample.regular and self._novelty is not None:
                 self._times.append(sample.time)
                 self._values.append(self._novelty.push(own.pooled[0]))
-            if sample.clip:
+            if sample.clip and self._clip is not None:
                 known = (own.grid[0], own.pooled[0]) if sample.image is None else None
                 self._clip.push(sample.time, sample.square if sample.image is None else sample.image, known)
         self._caption(pieces)
@@ -284,8 +283,8 @@ def _joined(features: Sequence[Features]) -> Features:
     """Features of several frames as those of one picture, whose grid holds the places of all."""
     return Features(
         np.concatenate([one.grid.reshape(1, -1, one.grid.shape[-1]) for one in features], axis=1, dtype=np.float32),
-        np.mean([one.pooled for one in features], axis=0, dtype=np.float32),
-        np.mean([one.class_scores for one in features], axis=0, dtype=np.float32),
+        np.stack([one.pooled for one in features]).mean(axis=0, dtype=np.float32),
+        np.stack([one.class_scores for one in features]).mean(axis=0, dtype=np.float32),
     )
 
 
