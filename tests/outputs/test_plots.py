@@ -15,7 +15,11 @@ from captioner.outputs import plots
 from captioner.outputs.plots import photos
 from captioner.results import Caption, NoveltyPoint, Segment, VideoAnalysis, Window, Word
 
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("error::UserWarning"),
+    # matplotlib complains of the machine where placing a legend took more than a second
+    pytest.mark.filterwarnings('ignore:Creating legend with loc="best" can be slow with large amounts of data'),
+]
 
 
 def one_cell(row, column, size=9):
