@@ -52,6 +52,28 @@ class DatasetError(CaptionerError):
 
 
 @contextmanager
+def enough_memory(where: str) -> Iterator[None]:
+    """Around what takes as much memory as a model is large: says so where there is too little.
+
+    Args:
+        where: The folder, for the message.
+
+    Raises:
+        CaptionerError: There is not enough memory (``kind`` is ``memory``).
+        ModelLoadError: OpenVINO could not build the model for another reason.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1:]
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in ("alloc", "memory")):
+            raise CaptionerError(
+                f"{where}: not enough memory to load it; close other programs, or allow this one more", kind="memory"
+            ) from error
+        raise ModelLoadError(f"{where}: cannot be built ({''.join(reason)}); try runtime='keras'") from error
+
+
+@contextmanager
 def needs_extra(need: str, extra: str) -> Iterator[None]:
     """Around imports of what an extra installs: names the extra where they fail.
 

@@ -29,17 +29,18 @@ Name = Annotated[
 ]
 """A label or a name: some text on one line, without what would steer a terminal."""
 
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
 _WORDS = (
     ("Expected ", "must be "),
     (", got ", ", not "),
-    ("`int`", "a whole number"),
-    ("`float`", "a number"),
-    ("`str`", "text"),
-    ("`bool`", "true or false"),
-    ("`array`", "a list"),
-    ("`object`", "a table"),
-    ("`null`", "nothing"),
-    (" | ", " or "),
     ("Object missing required field ", "lacks "),
     ("Invalid enum value ", "has the unknown value "),
 )
@@ -135,7 +136,10 @@ def _sentence(problem: Exception) -> str:
     reason, _, path = str(problem).partition(" - at `")
     for technical, plain in _WORDS:
         reason = reason.replace(technical, plain)
-    reason = re.sub(" matching regex .*", " of printable characters", reason).replace("`", "")
+    reason = re.sub(" matching regex .*", " of printable characters", reason)
+    reason = re.sub(
+        "`([^`]*)`", lambda match: " or ".join(_TYPES.get(one, one) for one in match[1].split(" | ")), reason
+    )
     path, in_key = path.rstrip("`"), path.startswith("key` in `")
     path = path.removeprefix("key` in `").removeprefix("$").lstrip(".")
     path = f"a name in {path}".removesuffix(" in ") if in_key else path

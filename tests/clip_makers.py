@@ -30,7 +30,7 @@ def ridge_weights(config: RidgeConfig, seed: int = 0) -> dict[str, np.ndarray]:
 class FakeCaptioner:
     """Encodes a picture as averages of its parts; counts the pictures it sees."""
 
-    name, encoder_sha256, image_size = "fake", "abc", SIZE
+    name, encoder_sha256, image_size, channels = "fake", "abc", SIZE, CHANNELS
 
     def __init__(self):
         self.encoded = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,15 @@ def decoder_parts(**sizes):
 
 def random_photos(n, size=SIZE, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3)).astype(np.uint8)
+
+
+def rewrite(folder: Path, change=lambda config: None) -> None:
+    """Changes the settings of a model folder, and makes the checksums of all files fit, as a stranger would."""
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    metadata = json.loads((folder / "metadata.json").read_text())
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    texts = {name: sums[name] for name in metadata["texts_sha256"]}
+    metadata |= {"weights_sha256": sums["weights.npz"], "config_sha256": sums["config.json"], "texts_sha256": texts}
+    (folder / "metadata.json").write_text(json.dumps(metadata))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
 import numpy as np
 import PIL.Image
 
-from captioner.captions.concepts import Concept, Concepts, GroundingOptions, ground
-from captioner.captions.confidence import WordCalibration
+from captioner.captions.concepts import Concept, Concepts, ground
+from captioner.captions.config import CaptionerConfig
 from captioner.captions.familiarity import Familiarity
 from captioner.captions.pipeline import BATCH_SIZE, caption_stream
 from captioner.captions.runtime import Runtime, open_runtime
@@ -43,6 +43,7 @@ class ImageCaptioner:
         name: Name of the model folder.
         image_size: Side in pixels of the square that the encoder sees.
         encode_batch: See `captioner.captions.runtime.Runtime`.
+        channels: Length of the vectors that the encoder gives.
         tokenizer: The vocabulary.
         options: The search options used where a call names no others.
         concepts: Objects that the encoder knows by name; empty where the model has no table of them.
@@ -64,30 +65,21 @@ class ImageCaptioner:
         self.runtime = runtime
         self.image_size = runtime.image_size
         self.encode_batch = runtime.encode_batch
+        self.channels = runtime.channels
         self.grid_side = math.isqrt(runtime.positions)
-        try:
-            self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"])
-        except ModelLoadError as error:
-            raise ModelLoadError(f"{saved.folder / 'tokenizer.json'}: {error}; get the folder again") from error
-        expected = saved.config["decoder"]["vocabulary_size"]
-        if len(self.tokenizer) != expected:
+        file = saved.settings(CaptionerConfig)
+        self.options, self.calibration, self.grounding = file.search, file.calibration, file.grounding
+        self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"], saved.path("tokenizer.json"))
+        if len(self.tokenizer) != file.decoder.vocabulary_size:
             raise ModelLoadError(
-                f"{saved.folder / 'tokenizer.json'}: holds {len(self.tokenizer)} tokens, the decoder wants {expected}; "
-                "the files belong to different models, get the folder again"
+                f"{saved.path('tokenizer.json')}: holds {len(self.tokenizer)} tokens, the decoder wants "
+                f"{file.decoder.vocabulary_size}; the files belong to different models, get the folder again"
             )
-        try:
-            self.options = SearchOptions(**saved.config.get("search", {}))
-            self.calibration = WordCalibration(**saved.config.get("calibration", {}))
-            self.grounding = GroundingOptions(**saved.config.get("grounding", {}))
-        except (TypeError, ValueError, CaptionerError) as error:
-            raise ModelLoadError(
-                f"{saved.folder / 'config.json'}: settings that this version does not know ({error})"
-            ) from error
-        self.concepts = Concepts(())
+        self.concepts, self.familiarity = Concepts(()), None
         if text := saved.texts.get("concepts.json"):
-            self.concepts = Concepts.from_json(text).writable(self.tokenizer)
-        text = saved.texts.get("familiarity.json")
-        self.familiarity = Familiarity.from_json(text) if text else None
+            self.concepts = Concepts.from_json(text, saved.path("concepts.json")).writable(self.tokenizer)
+        if text := saved.texts.get("familiarity.json"):
+            self.familiarity = Familiarity.from_json(text, saved.path("familiarity.json"))
 
     @classmethod
     def open(

@@ -9,16 +9,18 @@ is used alike, as in Hendricks et al. 2016 ("Deep Compositional Captioning"): a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from captioner.errors import ModelLoadError
-from captioner.models.search import Hypothesis
+from captioner.models.encoder_config import NUM_CLASSES
+from captioner.models.search import BeamSize, Hypothesis
 from captioner.models.tokenizer import Tokenizer, normalize
+from captioner.schema import Name, Share, check_fields, decode
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,20 @@ class GroundingOptions:
         margin: How much of its score the caption may lose for one of the two.
         most: Most objects that are required of one caption.
         beam_size: Of the search with a constraint, where the usual one is narrower: what it looks for is unlikely.
+
+    Raises:
+        CaptionerError: A value is out of bounds (``kind="usage"``).
     """
 
-    required: float = 0.1
-    familiarity: float = 0.2
-    absent: float = 0.05
-    margin: float = 2.0
-    most: int = 1
-    beam_size: int = 3
+    required: Share = 0.1
+    familiarity: Share = 0.2
+    absent: Share = 0.05
+    margin: Annotated[float, Meta(ge=0, le=1000)] = 2.0
+    most: Annotated[int, Meta(ge=0, le=10)] = 1
+    beam_size: BeamSize = 3
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 class Concepts:
@@ -102,22 +110,20 @@ class Concepts:
         return len(self.concepts)
 
     @classmethod
-    def from_json(cls, text: str) -> Concepts:
+    def from_json(cls, text: str, where: str = "the table of concepts") -> Concepts:
         """Reads ``concepts.json``: ``{"format": 1, "concepts": [{"word", "classes", "also", "like", "certain",
         "many"}]}``.
 
         Classes are numbers and ``[first, last]`` ranges; all but the word and the classes may be left out.
 
+        Args:
+            text: Content of the file.
+            where: Its path, for error messages.
+
         Raises:
             ModelLoadError: The text is no such table.
         """
-        try:
-            record = json.loads(text)
-            if record["format"] != 1:
-                raise ValueError("unexpected format")
-            return cls([_concept(entry) for entry in record["concepts"]])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelLoadError(f"not a table of concepts of format 1 ({type(error).__name__}: {error})") from error
+        return cls([entry.concept() for entry in decode(text, _Table, where).concepts])
 
     def writable(self, tokenizer: Tokenizer) -> Concepts:
         """The concepts that a decoder with this vocabulary can be asked for."""
@@ -130,22 +136,39 @@ class Concepts:
         return (odds / odds.sum(axis=1, keepdims=True))[:, : len(self._members)] @ self._members
 
 
-def _concept(entry: dict) -> Concept:
-    classes: list[int] = []
-    for item in entry["classes"]:
-        first, last = item if isinstance(item, list) else (item, item)
-        classes.extend(range(int(first), int(last) + 1))
-    concept = Concept(
-        entry["word"],
-        tuple(classes),
-        tuple(entry.get("also", ())),
-        entry.get("like", ""),
-        bool(entry.get("certain", False)),
-        bool(entry.get("many", False)),
-    )
-    if not classes or min(classes) < 0 or not len(concept.asked) == len(normalize(concept.word)) > 0:
-        raise ValueError(f"{concept.word!r} has no classes, or not as many words as {concept.like!r}")
-    return concept
+@dataclass(frozen=True)
+class _Entry:
+    """A concept as the file has it."""
+
+    word: Name
+    classes: Annotated[tuple[int | tuple[int, int], ...], Meta(min_length=1, max_length=NUM_CLASSES)]
+    also: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
+    like: Annotated[str, Meta(max_length=200)] = ""
+    certain: bool = False
+    many: bool = False
+
+    def __post_init__(self):
+        for item in self.classes:
+            first, last = item if isinstance(item, tuple) else (item, item)
+            if not 0 <= first <= last < NUM_CLASSES:
+                raise ValueError(f"classes of {self.word!r} must lie in 0..{NUM_CLASSES - 1}, not {item}")
+        concept = self.concept()
+        if not len(concept.asked) == len(normalize(self.word)) > 0:
+            raise ValueError(f"{self.word!r} has not as many words as {self.like!r}")
+
+    def concept(self) -> Concept:
+        """The ranges written out, every class once."""
+        classes: dict[int, None] = {}
+        for item in self.classes:
+            first, last = item if isinstance(item, tuple) else (item, item)
+            classes.update(dict.fromkeys(range(first, last + 1)))
+        return Concept(self.word, tuple(classes), self.also, self.like, self.certain, self.many)
+
+
+@dataclass(frozen=True)
+class _Table:
+    format: Literal[1]
+    concepts: Annotated[tuple[_Entry, ...], Meta(max_length=4096)]
 
 
 Again = Callable[[np.ndarray, list[tuple[list[list[int]], list[int]]]], list[list[Hypothesis]]]

@@ -8,9 +8,14 @@ away from home a decoder is as sure as ever and right less often.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
+from captioner.schema import check_fields
+
+_Weight = Annotated[float, Meta(ge=-1e3, le=1e3)]
 _FLOOR = 0.01  # of familiarity: below the rarest percent of the training photos all are as strange
 
 
@@ -24,13 +29,19 @@ class WordCalibration:
         rank: For the logarithm of a word's rank by frequency in the training captions.
         rank_squared: For its square.
         unfamiliar: For minus the logarithm of the photo's familiarity.
+
+    Raises:
+        CaptionerError: A weight is out of bounds (``kind="usage"``).
     """
 
-    slope: float = 1.0
-    offset: float = 0.0
-    rank: float = 0.0
-    rank_squared: float = 0.0
-    unfamiliar: float = 0.0
+    slope: _Weight = 1.0
+    offset: _Weight = 0.0
+    rank: _Weight = 0.0
+    rank_squared: _Weight = 0.0
+    unfamiliar: _Weight = 0.0
+
+    def __post_init__(self):
+        check_fields(self)
 
     @staticmethod
     def inputs(logprobs, ranks, familiarity) -> np.ndarray:

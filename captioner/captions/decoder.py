@@ -12,50 +12,12 @@ once; only the recurrence itself goes word by word.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
 
 import keras
 from keras import ops
 
+from captioner.captions.config import DecoderConfig
 from captioner.models.recurrent import make_cell
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """Sizes of a decoder.
-
-    Attributes:
-        vocabulary_size: Number of tokens, special ones included.
-        grid_channels: Channels of the encoder grid.
-        cell: ``lstm``, ``gru`` or ``simple_rnn``.
-        units: Size of the recurrent state.
-        embedding_units: Size of a word embedding.
-        memory_units: Channels to which the grid is projected.
-        heads: Number of attention heads.
-        dropout: Share of embeddings and outputs dropped in training, 0..1.
-        memory_dropout: Share of the projected grid's values dropped in training, each by itself, 0..1.
-        channel_dropout: Share of its channels dropped in training, each at all positions at once (Tompson et al. 2015),
-            so that the mean over the positions loses them as well, 0..1.
-    """
-
-    vocabulary_size: int
-    grid_channels: int = 1280
-    cell: str = "lstm"
-    units: int = 512
-    embedding_units: int = 300
-    memory_units: int = 512
-    heads: int = 8
-    dropout: float = 0.5
-    memory_dropout: float = 0.3
-    channel_dropout: float = 0.0
-
-    def __post_init__(self):
-        if self.memory_units % self.heads:
-            raise ValueError(f"memory_units ({self.memory_units}) must be a multiple of heads ({self.heads})")
-
-    def to_dict(self) -> dict:
-        """Plain JSON types."""
-        return asdict(self)
 
 
 class Decoder(keras.Model):

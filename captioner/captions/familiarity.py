@@ -8,12 +8,18 @@ that are as unusual. Only two small arrays have to be kept.
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from captioner.errors import ModelLoadError
+from captioner.models.encoder_config import NUM_CLASSES
+from captioner.schema import decode
 
+_Number = Annotated[float, Meta(ge=-1e4, le=1e4)]
 _LEVELS = 200
 _FLOOR = 1e-3  # a class that no training photo shows still has this frequency
 
@@ -24,18 +30,11 @@ class Familiarity:
     Args:
         rarity: Minus the logarithm of the frequency of every class (classes,).
         surprises: Surprises of the training photos at equally spaced ranks, ascending.
-
-    Raises:
-        ValueError: The arrays have other shapes, or values that are no numbers.
     """
 
     def __init__(self, rarity: np.ndarray, surprises: np.ndarray):
         self.rarity = np.asarray(rarity, np.float32)
         self.surprises = np.asarray(surprises, np.float32)
-        if self.rarity.ndim != 1 or self.surprises.ndim != 1 or not len(self.rarity) or not len(self.surprises):
-            raise ValueError(f"shapes {self.rarity.shape}, {self.surprises.shape}; both must be lists of numbers")
-        if not (np.isfinite(self.rarity).all() and (np.diff(self.surprises) >= 0).all()):
-            raise ValueError("values that are no numbers, or surprises that do not ascend")
 
     @classmethod
     def fit(cls, class_scores: np.ndarray) -> Familiarity:
@@ -68,19 +67,31 @@ class Familiarity:
         return json.dumps({"format": 1, **record}) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Familiarity:
+    def from_json(cls, text: str, where: str = "the record of familiarity") -> Familiarity:
         """Reads what `to_json` wrote.
+
+        Args:
+            text: Content of the file.
+            where: Its path, for error messages.
 
         Raises:
             ModelLoadError: The text is no such record.
         """
-        try:
-            record = json.loads(text)
-            if record["format"] != 1:
-                raise ValueError("unexpected format")
-            return cls(np.array(record["rarity"], np.float32), np.array(record["surprises"], np.float32))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ModelLoadError(f"not a record of familiarity of format 1 ({error})") from error
+        record = decode(text, _Record, where)
+        return cls(np.array(record.rarity, np.float32), np.array(record.surprises, np.float32))
+
+
+@dataclass(frozen=True)
+class _Record:
+    """``familiarity.json``."""
+
+    format: Literal[1]
+    rarity: Annotated[tuple[_Number, ...], Meta(min_length=NUM_CLASSES, max_length=NUM_CLASSES)]
+    surprises: Annotated[tuple[_Number, ...], Meta(min_length=2, max_length=10_000)]
+
+    def __post_init__(self):
+        if any(after < before for before, after in itertools.pairwise(self.surprises)):
+            raise ValueError("surprises do not ascend")
 
 
 def _softmax(class_scores: np.ndarray) -> np.ndarray:

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from captioner.captions.config import CaptionerConfig, DecoderConfig, decoder_shapes
 from captioner.captions.graphs import start_graph, step_graph
+from captioner.errors import ModelLoadError, enough_memory
+from captioner.models.encoder_config import encoder_shapes
 from captioner.models.encoder_graph import Ranges
 from captioner.models.graph_parts import Weights
 from captioner.models.runtime import (
     Features,
     KerasEncoder,
     OpenVinoEncoder,
-    accounted,
     built_encoder,
     chosen_runtime,
+    saved_encoder_weights,
     saved_ranges,
-    sections,
 )
+from captioner.models.saving import check_shapes, load_weights, shapes_of
 
 if TYPE_CHECKING:
     from captioner.models.saving import SavedModel
@@ -39,6 +42,7 @@ class Runtime(Protocol):
         precision: What it multiplies in: ``f32`` or ``bf16``.
         image_size: Side of the images that `encode` takes.
         positions: Number of positions of the grid.
+        channels: Length of the vector of each.
         vocabulary_size: Number of tokens that the decoder knows; 0 without a decoder.
         encode_batch: Images that one call of `encode` should be given where many threads call it.
     """
@@ -47,6 +51,7 @@ class Runtime(Protocol):
     precision: str
     image_size: int
     positions: int
+    channels: int
     vocabulary_size: int
     encode_batch: int
 
@@ -77,12 +82,12 @@ def open_runtime(
         CaptionerError: An argument makes no sense, or the runtime does not know the encoder (``kind="usage"``).
         ModelLoadError: The weights are not those that config.json asks for.
     """
-    encoder, decoder = sections(saved, encoder=("name", "image_size"), decoder=("vocabulary_size",))
+    config = saved.settings(CaptionerConfig)
     return make_runtime(
-        encoder,
-        saved.part("encoder"),
-        decoder,
-        saved.part("decoder"),
+        config.encoder.to_dict(),
+        saved_encoder_weights(saved, config.encoder),
+        config.decoder.to_dict(),
+        saved.part("decoder", decoder_shapes(config.decoder)),
         runtime=runtime,
         precision=precision,
         threads=threads,
@@ -118,13 +123,20 @@ def make_runtime(
     """
     if chosen_runtime(encoder_config["name"], runtime, precision, threads, ranges, where) == "keras":
         encoder = built_encoder(encoder_config, encoder_weights, threads, where)
-        from captioner.captions.decoder import Decoder, DecoderConfig
-        from captioner.models.saving import load_weights
+        from captioner.captions.decoder import Decoder
 
         decoder = Decoder(DecoderConfig(**decoder_config))
         load_weights(decoder, decoder_weights, where)
-        return KerasRuntime(encoder, decoder)
-    with accounted(where, encoder_weights, decoder_weights) as (encoder_weights, decoder_weights):
+        opened = KerasRuntime(encoder, decoder)
+        if opened.channels != decoder.config.grid_channels:
+            raise ModelLoadError(
+                f"{where}: grid_channels must be {opened.channels} for this encoder, not "
+                f"{decoder.config.grid_channels}; get the folder again"
+            )
+        return opened
+    check_shapes(shapes_of(encoder_weights), encoder_shapes(encoder_config["name"]), where)
+    check_shapes(shapes_of(decoder_weights), decoder_shapes(DecoderConfig(**decoder_config)), where)
+    with enough_memory(where):
         return OpenVinoRuntime(
             encoder_config, encoder_weights, decoder_config, decoder_weights, precision=precision, threads=threads,
             ranges=ranges,
@@ -171,8 +183,6 @@ class OpenVinoRuntime(OpenVinoEncoder):
     ):  # fmt: skip
         super().__init__(encoder_config, encoder_weights, precision=precision, threads=threads, ranges=ranges)
         self.vocabulary_size = decoder_config["vocabulary_size"]
-        if decoder_weights["output_bias"].shape != (self.vocabulary_size,):
-            raise ValueError(f"output_bias is not of size {self.vocabulary_size}")
         self._start = self._together(start_graph(decoder_config, decoder_weights))
         self._next = self._together(step_graph(decoder_config, decoder_weights))
 

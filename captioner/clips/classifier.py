@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import numpy as np
+from msgspec import Meta
 
 from captioner.clips.frames import Encode
-from captioner.clips.head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities
+from captioner.clips.head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities, weight_shapes
 from captioner.clips.local_motion import LOCAL_MOTION
 from captioner.clips.ridge import RidgeConfig, RidgeHead
+from captioner.clips.ridge import weight_shapes as ridge_shapes
 from captioner.clips.windows import (
     Sample,
+    Seconds,
     WindowCutter,
     WindowOptions,
     WindowSampler,
@@ -26,17 +29,60 @@ from captioner.clips.windows import (
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.media.clock import FrameClock
 from captioner.media.files import is_path
+from captioner.models.encoder_config import EncoderReference
 from captioner.models.runtime import KerasEncoder, OpenVinoEncoder, open_encoder
 from captioner.models.saving import SavedModel, read_model
 from captioner.results import ClipPrediction, Window
+from captioner.schema import Name, Share, decode
 
 if TYPE_CHECKING:
     from captioner.captions.captioner import ImageCaptioner
     from captioner.media.videos import VideoReader
 
 
+_Labels = Annotated[tuple[Name, ...], Meta(min_length=2, max_length=1000)]
+
+
+@dataclass(frozen=True)
+class _File:
+    """``config.json`` of a clip classifier: a recurrent network, of which there are several members, or a ridge."""
+
+    members: Annotated[int, Meta(ge=1, le=100)]
+    region: bool
+    interval: Seconds
+    window: Seconds
+    stride: Seconds
+    threshold: Share
+    temperature: Annotated[float, Meta(ge=1e-3, le=1e3)]
+    encoder: EncoderReference
+    network: ClipConfig | None = None
+    ridge: RidgeConfig | None = None
+
+    def __post_init__(self):
+        if (self.network is None) == (self.ridge is None):
+            raise ValueError("either network or ridge must be there")
+        if self.ridge and self.members > 1:
+            raise ValueError("members must be 1 for ridge")
+        self.windows  # noqa: B018 (its bounds hold here too)
+        if self.network:
+            values = self.network.projection * len(self.network.streams) + 4 * self.network.units
+            frames = math.ceil(self.window / self.interval)
+            if self.members * frames * values * _WINDOWS_AT_ONCE > MAX_VALUES:
+                raise ValueError("members, window, projection and units are too large together")
+
+    @property
+    def head(self) -> ClipConfig | RidgeConfig:
+        return self.ridge or self.network
+
+    @property
+    def windows(self) -> WindowOptions:
+        return WindowOptions(self.interval, self.window, self.stride, self.threshold)
+
+
 _WINDOWS_AT_ONCE = 16
 """More would take memory, and time to fetch it."""
+MAX_VALUES = 2**27
+"""Limit on the values that the networks of a classifier compute for as many windows: half a gigabyte."""
 
 
 class ClipStream:
@@ -169,36 +215,28 @@ class ClipClassifier:
         self.name = saved.name
         self._threads = threads
         self.metadata = saved.metadata
-        self.labels = _read_labels(saved)
-        path = saved.folder / "config.json"
-        try:
-            record = saved.config
-            ridge = "ridge" in record
-            head = (RidgeConfig if ridge else ClipConfig).from_dict(record["ridge" if ridge else "network"], str(path))
-            members, self.region = int(record["members"]), bool(record["region"])
-            self.temperature = float(record["temperature"])
-            self.options = WindowOptions(*(float(record[key]) for key in ("interval", "window", "stride", "threshold")))
-            encoder_model, self.encoder_sha256 = str(record["encoder"]["model"]), str(record["encoder"]["sha256"])
-        except ModelLoadError:
-            raise
-        except (KeyError, TypeError, ValueError, CaptionerError) as error:
-            raise ModelLoadError(f"{path}: a setting is missing or wrong ({error}); get the folder again") from error
-        if not (members >= 1 and not (ridge and members > 1) and 0 < self.temperature < math.inf):
+        file = saved.settings(_File)
+        labels = decode(saved.texts["labels.json"], _Labels, saved.path("labels.json"))
+        if len(set(labels)) < len(labels):
+            raise ModelLoadError(f"{saved.path('labels.json')}: a name stands there twice; get the folder again")
+        if len(labels) != file.head.classes:
             raise ModelLoadError(
-                f"{path}: members (1 for ridge) and temperature must be positive; get the folder again"
+                f"{saved.path('labels.json')}: {len(labels)} labels for {file.head.classes} classes; "
+                "get the folder again"
             )
-        if len(self.labels) != head.classes:
-            raise ModelLoadError(
-                f"{saved.folder}: {len(self.labels)} labels for {head.classes} classes; get the folder again"
-            )
-        self.streams = head.streams
+        self.labels = labels
+        self.region, self.temperature, self.options = file.region, file.temperature, file.windows
+        encoder_model, self.encoder_sha256 = file.encoder.model, file.encoder.sha256
+        self.streams = file.head.streams
+        make, shapes = (RidgeHead, ridge_shapes) if file.ridge else (ClipHead, weight_shapes)
         self.heads: tuple[Any, ...] = tuple(
-            (RidgeHead if ridge else ClipHead)(head, saved.part(f"member{i}"), str(saved.folder))
-            for i in range(members)
+            make(file.head, saved.part(f"member{i}", shapes(file.head)), str(saved.folder)) for i in range(file.members)
         )
-        self._head = self.heads[0] if ridge else ClipEnsemble(self.heads)
-        if len(saved.weights) != sum(len(head.weights) for head in self.heads):
-            raise ModelLoadError(f"{saved.folder}: weights.npz holds other networks than config.json asks for")
+        self._head = self.heads[0] if file.ridge else ClipEnsemble(self.heads)
+        if len(saved.arrays.shapes) != sum(len(head.weights) for head in self.heads):
+            raise ModelLoadError(
+                f"{saved.path('weights.npz')}: holds other networks than config.json asks for; get the folder again"
+            )
         encoder: ImageCaptioner | KerasEncoder | OpenVinoEncoder
         if captioner is not None and captioner.encoder_sha256 == self.encoder_sha256:
             encoder = captioner
@@ -213,6 +251,11 @@ class ClipClassifier:
             encoder = opened = open_encoder(owner, runtime=runtime, precision=precision, threads=threads)
             settings = {"runtime": opened.name, "precision": opened.precision, "threads": threads}
             self._origin = (saved.reference, None, settings)
+        if encoder.channels != file.head.channels:
+            raise ModelLoadError(
+                f"{saved.path('config.json')}: channels must be {encoder.channels} for this encoder, not "
+                f"{file.head.channels}; get the folder again"
+            )
         self.image_size = encoder.image_size
         self.encode = captioner_encode(encoder)
 
@@ -402,16 +445,3 @@ def _squashed(image: np.ndarray, size: int) -> np.ndarray:
     from captioner.media.images import read_image
 
     return image if image.shape[:2] == (size, size) else read_image(image, size=size)
-
-
-def _read_labels(saved) -> tuple[str, ...]:
-    path = saved.folder / "labels.json"
-    try:
-        labels = json.loads(saved.texts["labels.json"])
-    except ValueError as error:
-        raise ModelLoadError(f"{path}: not valid JSON ({error}); get the file again") from error
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-        raise ModelLoadError(f"{path}: must be a list of names; get the file again")
-    if len(set(labels)) < len(labels):
-        raise ModelLoadError(f"{path}: a name stands there twice; get the file again")
-    return tuple(labels)

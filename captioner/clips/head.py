@@ -7,17 +7,24 @@ share: the settings and the inputs of a frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from captioner.clips.motion import MOTION_SIZE
-from captioner.errors import ModelLoadError
+from captioner.errors import CaptionerError
+from captioner.models.encoder_config import Channels
 from captioner.models.saving import checked_arrays
+from captioner.schema import check_fields
 
 CELLS = ("gru", "lstm", "simple_rnn")
 BASELINES = ("mean", "single_frame")
 STREAMS = ("appearance", "change", "grid_change", "motion")
+
+Classes = Annotated[int, Meta(ge=2, le=1000)]
+Units = Annotated[int, Meta(ge=1, le=1024)]
 
 
 class HeadConfig:
@@ -26,15 +33,11 @@ class HeadConfig:
     streams: tuple[str, ...]
     channels: int
 
-    def check_streams(self, known: Sequence[str]) -> None:
-        """Takes any sequence of streams.
-
-        Raises:
-            ValueError: There is none, one is unknown, or one is there twice.
-        """
+    def __post_init__(self):
         object.__setattr__(self, "streams", tuple(self.streams))
-        if not self.streams or set(self.streams) - set(known) or len(set(self.streams)) < len(self.streams):
-            raise ValueError(f"streams are one or more of {', '.join(known)}, each once, not {list(self.streams)}")
+        check_fields(self)
+        if len(set(self.streams)) < len(self.streams):
+            raise CaptionerError(f"streams holds one twice: {', '.join(self.streams)}", kind="usage")
 
     def width(self, stream: str) -> int:
         """Length of the vector that a stream has for each frame."""
@@ -43,21 +46,6 @@ class HeadConfig:
     def to_dict(self) -> dict:
         """Plain JSON types."""
         return {**asdict(self), "streams": list(self.streams)}
-
-    @classmethod
-    def from_dict(cls, record: Mapping, where: str):
-        """The settings from JSON.
-
-        Raises:
-            ModelLoadError: A setting is missing, unknown or out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        if sorted(record) != sorted(known):
-            raise ModelLoadError(f"{where}: a head has the settings {sorted(known)}, not {sorted(record)}")
-        try:
-            return cls(**record)
-        except (TypeError, ValueError) as error:
-            raise ModelLoadError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -74,21 +62,19 @@ class ClipConfig(HeadConfig):
         channels: Length of the pooled embedding.
         projection: Units to which each stream is projected.
         units: Size of the recurrent state.
+
+    Raises:
+        CaptionerError: A value is unknown or out of bounds (``kind="usage"``).
     """
 
-    classes: int
-    cell: str = "gru"
-    streams: tuple[str, ...] = STREAMS
-    channels: int = 1280
-    projection: int = 64
-    units: int = 64
-
-    def __post_init__(self):
-        if self.cell not in (*CELLS, *BASELINES):
-            raise ValueError(f"unknown cell {self.cell!r}; known: {', '.join((*CELLS, *BASELINES))}")
-        self.check_streams(STREAMS)
-        if min(self.classes - 1, self.channels, self.projection, self.units) < 1:
-            raise ValueError("a clip network has at least 2 classes, and at least 1 channel, projection and unit")
+    classes: Classes
+    cell: Literal["gru", "lstm", "simple_rnn", "mean", "single_frame"] = "gru"
+    streams: Annotated[tuple[Literal["appearance", "change", "grid_change", "motion"], ...], Meta(min_length=1)] = (
+        STREAMS
+    )
+    channels: Channels = 1280
+    projection: Units = 64
+    units: Units = 64
 
 
 def frame_inputs(
@@ -163,7 +149,7 @@ class ClipHead:
 
     def __init__(self, config: ClipConfig, weights: Mapping[str, np.ndarray], where: str = "clip network"):
         self.config = config
-        self.weights = checked_arrays(weights, weight_shapes(config), where, "which config.json does not ask for")
+        self.weights = checked_arrays(weights, weight_shapes(config), where)
 
     def __call__(self, inputs: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, classes) and attention over the frames (N, T), for inputs and mask from `pad`."""

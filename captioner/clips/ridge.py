@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from captioner.clips.head import CLIP, STREAMS, HeadConfig
+from captioner.clips.head import CLIP, STREAMS, Classes, HeadConfig, Units
 from captioner.clips.local_motion import DESCRIPTORS, LOCAL_MOTION, descriptor_size, local_descriptors
+from captioner.models.encoder_config import Channels
 from captioner.models.saving import checked_arrays
 
 RIDGE = "ridge"
@@ -30,20 +33,18 @@ class RidgeConfig(HeadConfig):
         channels: Length of the pooled embedding.
         components: Principal components of a local descriptor that are kept.
         words: Centres around which local descriptors are summed up.
+
+    Raises:
+        CaptionerError: A value is unknown or out of bounds (``kind="usage"``).
     """
 
-    classes: int
-    streams: tuple[str, ...] = (*STREAMS, LOCAL_MOTION)
-    channels: int = 1280
-    components: int = 48
-    words: int = 64
-
-    def __post_init__(self):
-        self.check_streams((*STREAMS, LOCAL_MOTION))
-        if min(self.classes - 1, self.channels, self.components, self.words) < 1:
-            raise ValueError("a ridge regression has at least 2 classes, and at least 1 channel, component and word")
-        if self.components > min(descriptor_size(kind) for kind in DESCRIPTORS):
-            raise ValueError("there are more components than a local descriptor has values")
+    classes: Classes
+    streams: Annotated[
+        tuple[Literal["appearance", "change", "grid_change", "motion", "local_motion"], ...], Meta(min_length=1)
+    ] = (*STREAMS, LOCAL_MOTION)
+    channels: Channels = 1280
+    components: Annotated[int, Meta(ge=1, le=min(map(descriptor_size, DESCRIPTORS)))] = 48
+    words: Units = 64
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -144,7 +145,7 @@ class RidgeHead:
 
     def __init__(self, config: RidgeConfig, weights: Mapping[str, np.ndarray], where: str = "ridge regression"):
         self.config = config
-        self.weights = checked_arrays(weights, weight_shapes(config), where, "which config.json does not ask for")
+        self.weights = checked_arrays(weights, weight_shapes(config), where)
         self.codebook = Codebook(self.weights)
 
     def logits(self, windows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from captioner.clips.frames import PLAIN, Encode, View, measure_region
 from captioner.clips.head import frame_inputs, grid_change
@@ -14,6 +16,15 @@ from captioner.clips.local_motion import LOCAL_MOTION, LocalMotionMeter, mirrore
 from captioner.clips.motion import MotionMeter, mirrored
 from captioner.errors import CaptionerError
 from captioner.media.clock import TOLERANCE
+from captioner.schema import Share, check_fields
+
+MOST_FRAMES = 1000
+"""Limit on the frames of a window, which are in memory together."""
+MOST_OVERLAPS = 100
+"""Limit on the windows that a moment lies in: each is computed by itself."""
+
+# Anything smaller than the tolerance would cut windows without end out of a single frame's time.
+Seconds = Annotated[float, Meta(ge=TOLERANCE, le=86400)]
 
 _KEPT_SIDE = 480  # frames kept for the region are made no smaller than this on their shorter side
 
@@ -29,30 +40,32 @@ class WindowOptions:
         threshold: Probability below which nothing known happens, 0..1.
 
     Raises:
-        CaptionerError: The threshold is no probability, a time is below a millisecond, or the stride exceeds the window
-            (``kind="usage"``).
+        CaptionerError: A value is out of bounds, the stride exceeds the window, a window has more than `MOST_FRAMES` or
+            overlaps more than `MOST_OVERLAPS` others (``kind="usage"``).
     """
 
-    interval: float
-    window: float
-    stride: float
-    threshold: float = 0.0
+    interval: Seconds
+    window: Seconds
+    stride: Seconds
+    threshold: Share = 0.0
 
     def __post_init__(self):
-        for name in ("interval", "window", "stride"):
-            value = getattr(self, name)
-            # Anything smaller would cut windows without end out of a single frame's time.
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= TOLERANCE):
-                raise CaptionerError(
-                    f"{name} must be a number of seconds, at least {TOLERANCE:g}, not {value!r}", kind="usage"
-                )
+        check_fields(self)
         if self.stride > self.window:
             raise CaptionerError(
                 f"stride ({self.stride:g} s) must not exceed window ({self.window:g} s), or parts would never be seen",
                 kind="usage",
             )
-        if not (isinstance(self.threshold, int | float) and 0 <= self.threshold <= 1):
-            raise CaptionerError(f"threshold must lie in 0..1, not {self.threshold!r}", kind="usage")
+        if self.window / self.interval > MOST_FRAMES:
+            raise CaptionerError(
+                f"window ({self.window:g} s) must hold at most {MOST_FRAMES} frames, {self.interval:g} s apart",
+                kind="usage",
+            )
+        if self.window / self.stride > MOST_OVERLAPS:
+            raise CaptionerError(
+                f"stride ({self.stride:g} s) must be at least a {MOST_OVERLAPS}th of window ({self.window:g} s)",
+                kind="usage",
+            )
 
 
 @dataclass

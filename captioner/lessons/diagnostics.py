@@ -144,14 +144,16 @@ def saved_decoder(name_or_path: str | os.PathLike):
     Raises:
         ModelLoadError: There is no such captioner, or its folder is incomplete or altered.
     """
-    from captioner.captions.decoder import Decoder, DecoderConfig
+    from captioner.captions.config import CaptionerConfig, decoder_shapes
+    from captioner.captions.decoder import Decoder
     from captioner.models.saving import load_weights, read_model
 
     saved = read_model(name_or_path)
     if saved.kind != "captioner":
         raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a captioner")
-    decoder = Decoder(DecoderConfig(**saved.config["decoder"]), name="decoder")
-    load_weights(decoder, saved.part("decoder"), str(saved.folder))
+    config = saved.settings(CaptionerConfig).decoder
+    decoder = Decoder(config, name="decoder")
+    load_weights(decoder, saved.part("decoder", decoder_shapes(config)), str(saved.folder))
     return decoder
 
 

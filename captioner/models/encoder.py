@@ -9,43 +9,20 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import asdict, dataclass
 
 import keras
 from keras import ops
 
 from captioner.errors import ModelLoadError
-
-# (kernel, repeats, output filters, expansion, stride) of each stage of EfficientNet-B0, from which Lite is scaled.
-_STAGES = (
-    (3, 1, 16, 1, 1),
-    (3, 2, 24, 6, 2),
-    (5, 2, 40, 6, 2),
-    (3, 3, 80, 6, 2),
-    (5, 3, 112, 6, 1),
-    (5, 4, 192, 6, 2),
-    (3, 1, 320, 6, 1),
+from captioner.models.encoder_config import (
+    LITE_CHANNELS,
+    LITE_STEM,
+    LITE_VARIANTS,
+    NUM_CLASSES,
+    EncoderConfig,
+    LiteBlock,
+    lite_blocks,
 )
-# variant: (width multiplier, depth multiplier, image size it was trained at)
-LITE_VARIANTS = {"lite0": (1.0, 1.0, 224), "lite1": (1.0, 1.1, 240), "lite2": (1.1, 1.2, 260)}
-NUM_CLASSES = 1000
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Which encoder, and at which size.
-
-    Attributes:
-        name: ``lite0``, ``lite1``, ``lite2``, or the name of a ``keras.applications`` model, such as ``MobileNetV2``.
-        image_size: Side of the square input in pixels; None is the size that the model was trained at.
-    """
-
-    name: str = "lite2"
-    image_size: int | None = None
-
-    def to_dict(self) -> dict:
-        """Plain JSON types."""
-        return asdict(self)
 
 
 @keras.saving.register_keras_serializable("captioner")
@@ -162,42 +139,28 @@ def freeze(encoder: keras.Model, blocks: int) -> None:
 
 
 def _build_lite(config: EncoderConfig) -> keras.Model:
-    width, depth, default_size = LITE_VARIANTS[config.name]
-    size = config.image_size or default_size
+    size = config.image_size or LITE_VARIANTS[config.name][-1]
     images = keras.Input((size, size, 3), name="images")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise")(images)
-    x = ConvNorm(32, 3, 2, name="conv_stem")(x)
-    number = 0
-    for stage, (kernel, repeats, filters, expansion, stride) in enumerate(_STAGES):
-        deepen = stage not in (0, len(_STAGES) - 1)
-        for repeat in range(math.ceil(repeats * depth) if deepen else repeats):
-            x = _block(
-                x, f"blocks_{number}", kernel, _round_filters(filters * width), expansion, stride if repeat == 0 else 1
-            )
-            number += 1
-    grid = ConvNorm(1280, 1, name="conv_head")(x)
+    x = ConvNorm(LITE_STEM, 3, 2, name="conv_stem")(x)
+    for number, block in enumerate(lite_blocks(config.name)):
+        x = _block(x, f"blocks_{number}", block)
+    grid = ConvNorm(LITE_CHANNELS, 1, name="conv_head")(x)
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(grid)
     scores = keras.layers.Dense(NUM_CLASSES, name="class_scores")(pooled)
     return _finish(config, size, images, grid, pooled, scores)
 
 
-def _block(x, name: str, kernel: int, filters: int, expansion: int, stride: int):
+def _block(x, name: str, block: LiteBlock):
     """An inverted residual: expand, convolve each channel, project, add."""
     inputs = x
-    channels = x.shape[-1]
-    if expansion != 1:
-        x = ConvNorm(channels * expansion, 1, name=f"{name}_expand_conv")(x)
-    x = ConvNorm(None, kernel, stride, depthwise=True, name=f"{name}_depthwise_conv")(x)
-    x = ConvNorm(filters, 1, activation=False, name=f"{name}_project_conv")(x)
-    if stride == 1 and channels == filters:
+    if block.expanded != block.inputs:
+        x = ConvNorm(block.expanded, 1, name=f"{name}_expand_conv")(x)
+    x = ConvNorm(None, block.kernel, block.stride, depthwise=True, name=f"{name}_depthwise_conv")(x)
+    x = ConvNorm(block.filters, 1, activation=False, name=f"{name}_project_conv")(x)
+    if block.stride == 1 and block.inputs == block.filters:
         x = keras.layers.Add(name=f"{name}_add")([x, inputs])
     return x
-
-
-def _round_filters(filters: float) -> int:
-    """To a multiple of 8, never more than 10 % down."""
-    rounded = max(8, int(filters + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * filters else rounded
 
 
 def _build_application(config: EncoderConfig, imagenet: bool) -> keras.Model:

@@ -7,12 +7,12 @@ convolutions. Tests hold the graph equal to the Keras model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from captioner.models.encoder_config import LITE_VARIANTS, lite_blocks
 from captioner.models.graph_parts import Weights, constant, named_graph, product
 
 if TYPE_CHECKING:
@@ -22,15 +22,11 @@ Ranges = Mapping[str, tuple[float, float]]
 """Name of a convolution to the lowest and highest value of its input that are told apart."""
 
 _EPSILON = 1e-3  # of the batch normalisation
-# First blocks of the stages that halve the grid are the same in every variant but for the number of blocks before them:
-# (repeats, stride) of each stage, the repeats scaled by the depth multiplier except in the first and the last.
-_STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
-_DEPTH = {"lite0": 1.0, "lite1": 1.1, "lite2": 1.2}
 
 
 def knows_encoder(name: str) -> bool:
     """Whether `encoder_graph` can build that encoder."""
-    return name in _DEPTH
+    return name in LITE_VARIANTS
 
 
 def encoder_graph(
@@ -61,7 +57,7 @@ def encoder_graph(
     """
     from openvino import opset13 as ops
 
-    strides = [2, *_strides(name)]
+    strides = [2, *(block.stride for block in lite_blocks(name))]
     if begin == 0:
         x = source = ops.parameter([1, image_size, image_size, 3], np.uint8, name="images")
         x = ops.convert(ops.transpose(x, [0, 3, 1, 2]), np.float32)
@@ -99,15 +95,6 @@ def _block(x, weights: Weights, block: str, stride: int, ranges, observed):
     x = _conv_norm(x, weights, f"{block}_depthwise_conv", ranges, observed, stride=stride, depthwise=True)
     x = _conv_norm(x, weights, f"{block}_project_conv", ranges, observed, activation=False)
     return ops.add(x, inputs) if x.get_output_partial_shape(0) == inputs.get_output_partial_shape(0) else x
-
-
-def _strides(name: str) -> list[int]:
-    """Stride of every block."""
-    strides = []
-    for stage, (repeats, stride) in enumerate(_STAGES):
-        scaled = repeats if stage in (0, len(_STAGES) - 1) else math.ceil(repeats * _DEPTH[name])
-        strides += [stride, *[1] * (scaled - 1)]
-    return strides
 
 
 def _conv_norm(

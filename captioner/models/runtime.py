@@ -5,28 +5,32 @@ The OpenVINO runtime imports neither Keras nor TensorFlow.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from msgspec import Meta
 
-from captioner.errors import CaptionerError, ModelLoadError, needs_extra
+from captioner.errors import CaptionerError, ModelLoadError, enough_memory, needs_extra
+from captioner.models.encoder_config import EncoderConfig, EncoderOwner, encoder_shapes
 from captioner.models.encoder_graph import Ranges, encoder_graph, knows_encoder
 from captioner.models.graph_parts import PerThread, Weights, infer
+from captioner.models.saving import check_shapes, load_weights, shapes_of, variable_shapes
+from captioner.schema import Name, decode
 
 if TYPE_CHECKING:
     from captioner.models.saving import SavedModel
 
 RUNTIMES = ("auto", "keras", "openvino")
 PRECISIONS = ("auto", "f32", "bf16", "int8")
+_Bound = Annotated[float, Meta(ge=-1e6, le=1e6)]
+_Ranges = Annotated[dict[Name, tuple[_Bound, _Bound]], Meta(max_length=1000)]
 _KERAS_BATCH = 16
 _EXACT_LAYERS = 3  # of the encoder, in float32 always: the stem and two blocks
 
@@ -64,9 +68,9 @@ def open_encoder(
     saved: SavedModel, *, runtime: str = "auto", precision: str = "auto", threads: int | None = None
 ) -> KerasEncoder | OpenVinoEncoder:
     """Runs the encoder of a saved captioner; see `captioner.captions.runtime.open_runtime`."""
-    (config,) = sections(saved, encoder=("name", "image_size"))
+    config = saved.settings(EncoderOwner, more=True).encoder
     return make_encoder(
-        config, saved.part("encoder"), runtime=runtime, precision=precision, threads=threads,
+        config.to_dict(), saved_encoder_weights(saved, config), runtime=runtime, precision=precision, threads=threads,
         ranges=saved_ranges(saved), where=str(saved.folder),
     )  # fmt: skip
 
@@ -98,27 +102,26 @@ def make_encoder(
     """
     if chosen_runtime(config["name"], runtime, precision, threads, ranges, where) == "keras":
         return KerasEncoder(built_encoder(config, weights, threads, where))
-    with accounted(where, weights) as (weights,):
+    check_shapes(shapes_of(weights), encoder_shapes(config["name"]), where)
+    with enough_memory(where):
         return OpenVinoEncoder(config, weights, precision=precision, threads=threads, ranges=ranges)
 
 
-def sections(saved: SavedModel, **names: tuple[str, ...]) -> list[dict]:
-    """Parts of config.json that hold at least those settings.
+def saved_encoder_weights(saved: SavedModel, config: EncoderConfig) -> dict[str, np.ndarray]:
+    """The arrays of a saved encoder, ``layer/variable`` to float32; they are those that it consists of.
 
     Raises:
-        ModelLoadError: One is missing.
+        CaptionerError: The encoder is one that only Keras knows, and Keras is not installed (``kind="missing"``).
+        ModelLoadError: An array is missing, left over or of another shape.
     """
-    found = []
-    for part, wanted in names.items():
-        try:
-            record = dict(saved.config[part])
-            missing = [name for name in wanted if name not in record]
-        except (KeyError, TypeError, ValueError) as error:
-            missing = [str(error)]
-        if missing:
-            raise ModelLoadError(f"{saved.folder / 'config.json'}: lacks {', '.join(missing)}; get the folder again")
-        found.append(record)
-    return found
+    shapes = encoder_shapes(config.name)
+    if shapes is None:
+        with needs_extra(f"the encoder {config.name!r} needs Keras and TensorFlow", "train"):
+            import keras  # noqa: F401
+        from captioner.models.encoder import build_encoder
+
+        shapes = variable_shapes(build_encoder(config))
+    return saved.part("encoder", shapes)
 
 
 def saved_ranges(saved: SavedModel) -> dict[str, tuple[float, float]] | None:
@@ -126,12 +129,10 @@ def saved_ranges(saved: SavedModel) -> dict[str, tuple[float, float]] | None:
     text = saved.texts.get("ranges.json")
     if text is None:
         return None
-    try:
-        ranges = {str(layer): (float(low), float(high)) for layer, (low, high) in json.loads(text).items()}
-        if not all(math.isfinite(low) and low < high < math.inf for low, high in ranges.values()):
-            raise ValueError("a range is empty")
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelLoadError(f"{saved.folder / 'ranges.json'}: not a table of ranges ({error})") from error
+    ranges = decode(text, _Ranges, saved.path("ranges.json"))
+    for layer, (low, high) in ranges.items():
+        if not low < high:
+            raise ModelLoadError(f"{saved.path('ranges.json')}: the range of {layer} is empty; get the folder again")
     return ranges
 
 
@@ -164,54 +165,6 @@ def chosen_runtime(
     return runtime
 
 
-@contextlib.contextmanager
-def accounted(where: str, *parts: Weights) -> Iterator[list[Weights]]:
-    """Weights of which none may be missing and none left over when the block ends.
-
-    Raises:
-        ModelLoadError: They are not those that the block asks for.
-    """
-    watched = [_Accounted(weights, where) for weights in parts]
-    try:
-        yield watched
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise ModelLoadError(
-            f"{where}: weights.npz does not fit config.json ({str(error).strip().splitlines()[-1]}); "
-            "get the folder again"
-        ) from error
-    for weights in watched:
-        weights.check_all_used()
-
-
-class _Accounted(Mapping):
-    """Weights that know which of them were used: none may be missing, none left over."""
-
-    def __init__(self, weights: Mapping[str, np.ndarray], where: str):
-        self._weights = weights
-        self._where = where
-        self._used: set[str] = set()
-
-    def __getitem__(self, name):
-        if name not in self._weights:
-            raise ModelLoadError(f"{self._where}: weights.npz lacks {name}; the folder is incomplete, get it again")
-        self._used.add(name)
-        return self._weights[name]
-
-    def __contains__(self, name):
-        return name in self._weights
-
-    def __iter__(self):
-        return iter(self._weights)
-
-    def __len__(self):
-        return len(self._weights)
-
-    def check_all_used(self):
-        left = sorted(set(self._weights) - self._used)
-        if left:
-            raise ModelLoadError(f"{self._where}: weights.npz holds arrays that the model does not know: {left[:5]}")
-
-
 def _usage(message: str) -> CaptionerError:
     return CaptionerError(message, kind="usage")
 
@@ -222,8 +175,7 @@ def built_encoder(config: Mapping, weights: Weights, threads: int | None, where:
         import keras  # noqa: F401
     if threads is not None:
         _limit_keras_threads(threads)
-    from captioner.models.encoder import EncoderConfig, build_encoder
-    from captioner.models.saving import load_weights
+    from captioner.models.encoder import build_encoder
 
     encoder = build_encoder(EncoderConfig(**config))
     load_weights(encoder, weights, where)
@@ -275,6 +227,7 @@ class KerasEncoder(OneProcess):
         precision: What it multiplies in.
         image_size: Side of the images that `encode` takes.
         positions: Number of positions of the grid.
+        channels: Length of the vector of each.
         encode_batch: Images that one call of `encode` should be given where many threads call it.
     """
 
@@ -288,6 +241,7 @@ class KerasEncoder(OneProcess):
         super().__init__()
         self.image_size = encoder.image_size
         self.positions = math.prod(encoder.output["grid"].shape[1:-1])
+        self.channels = encoder.output["grid"].shape[-1]
         self._encode = compiled(lambda images: encoder(images, training=False))
         self._encoding = threading.Lock()  # one batch keeps all cores busy; several would only take more memory
 
@@ -361,7 +315,7 @@ class OpenVinoEncoder(OneProcess):
         # A request runs once at a time; they go from hand to hand, since threads come and go.
         self._idle: deque[list] = deque()
         self._shapes = [tuple(output.shape)[1:] for output in self._encoder[-1].outputs]
-        self.positions = self._shapes[0][0]
+        self.positions, self.channels = self._shapes[0]
 
     def encode(self, images: np.ndarray) -> Features:
         """See `KerasEncoder.encode`."""

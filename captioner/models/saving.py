@@ -1,8 +1,10 @@
 """Saved models: a folder of JSON, text and plain arrays, checked strictly when it is read.
 
 ``config.json`` says what to build, ``weights.npz`` holds float16 arrays (never pickled objects), ``metadata.json``
-where they came from and the SHA-256 of weights and vocabulary, ``tokenizer.json`` or ``labels.json`` the vocabulary,
-``README.md`` the model card.
+where they came from and the SHA-256 of all other files that are read, ``tokenizer.json`` or ``labels.json`` the
+vocabulary, ``README.md`` the model card. A folder may come from a stranger: its files are regular ones of bounded size,
+its settings have bounds (`captioner.schema`), and no array is unpacked before its name, type and shape are known to be
+right.
 """
 
 from __future__ import annotations
@@ -10,24 +12,60 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from msgspec import Meta
 
-from captioner.errors import CaptionerError, ModelLoadError
+from captioner.errors import CaptionerError, ModelLoadError, enough_memory
+from captioner.files import read_regular
+from captioner.names import printable
+from captioner.schema import fit, parse
+
+T = TypeVar("T")
+Shapes = Mapping[str, tuple[int, ...]]
 
 FORMAT = 1
-KINDS = {"captioner": "tokenizer.json", "clip_classifier": "labels.json", "forecaster": None}
-OPTIONAL = {"captioner": ("concepts.json", "familiarity.json", "ranges.json")}
-"""Files that a model of the kind may have besides."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What belongs to a folder of a kind.
+
+    Attributes:
+        texts: Files that it has besides ``config.json``, ``metadata.json``, ``weights.npz`` and ``README.md``.
+        optional: Files that it may have besides.
+        parts: Regular expression of the parts that its arrays belong to: the first piece of their names.
+    """
+
+    texts: tuple[str, ...]
+    optional: tuple[str, ...]
+    parts: str
+
+
+KINDS = {
+    "captioner": Kind(
+        ("tokenizer.json",),
+        ("concepts.json", "familiarity.json", "ranges.json"),
+        "encoder|decoder",
+    ),
+    "clip_classifier": Kind(("labels.json",), (), r"member\d\d?"),
+    "forecaster": Kind((), (), "forecaster"),
+}
 MAX_WEIGHT_BYTES = 2**30
 """Limit on the unpacked weights of a folder."""
 MAX_TEXT_BYTES = 2**24
 """Limit on each of the other files."""
+MAX_ARRAYS = 10_000
+"""Limit on the number of arrays of a folder."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Inside the package where a wheel was installed, beside it in a checkout.
 SHIPPED = next(
@@ -43,9 +81,9 @@ class SavedModel:
         folder: Where it lies.
         name: Name of the folder.
         kind: ``captioner``, ``clip_classifier`` or ``forecaster``.
-        config: Sizes and settings, JSON types.
-        metadata: Versions, parameter count, SHA-256 of the weights, training command, data, scores.
-        weights: Name to float32 array. Names are ``part/layer/variable``, for example ``decoder/cell/kernel``.
+        config: Sizes and settings, JSON types as they were read; see `settings`.
+        metadata: Versions, parameter count, SHA-256 of the other files, training command, data, scores.
+        arrays: The weights, not unpacked yet.
         texts: The other files, name to content.
     """
 
@@ -54,7 +92,7 @@ class SavedModel:
     kind: str
     config: dict
     metadata: dict
-    weights: dict[str, np.ndarray] = field(repr=False)
+    arrays: Arrays = field(repr=False)
     texts: dict[str, str] = field(repr=False)
 
     @property
@@ -72,9 +110,136 @@ class SavedModel:
         """What finds the folder from another process: the name of a shipped model, else the absolute path."""
         return self.name if self.folder == SHIPPED / self.name else str(self.folder.absolute())
 
-    def part(self, name: str) -> dict[str, np.ndarray]:
-        """The weights of one part (``encoder``, ``decoder``), their names without it."""
-        return {key.split("/", 1)[1]: value for key, value in self.weights.items() if key.split("/", 1)[0] == name}
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """All arrays, whatever their shapes, float32: ``part/layer/variable`` to array."""
+        return {name: self.arrays.unpack(name) for name in self.arrays.shapes}
+
+    def settings(self, kind: type[T], *, more: bool = False) -> T:
+        """What ``config.json`` says, as an object of a type.
+
+        Args:
+            kind: A dataclass with bounds; see `captioner.schema`.
+            more: Whether it has only some of the settings.
+
+        Raises:
+            ModelLoadError: A setting is missing, unknown, of another type or out of bounds.
+        """
+        return fit(self.config, kind, self.path("config.json"), more=more)
+
+    def path(self, name: str) -> str:
+        """Path of a file of the folder, for error messages."""
+        return printable(str(self.folder / name))
+
+    def part(self, name: str, shapes: Shapes | None = None) -> dict[str, np.ndarray]:
+        """The weights of one part (``encoder``, ``decoder``), float32, their names without it.
+
+        Args:
+            name: The part.
+            shapes: What it has to consist of, ``layer/variable`` to shape; None for whatever is there.
+
+        Raises:
+            ModelLoadError: An array is missing, left over or of another shape, which is found before any is unpacked.
+        """
+        whole = {full.split("/", 1)[1]: full for full in self.arrays.shapes if full.split("/", 1)[0] == name}
+        if shapes is not None:
+            found = {short: self.arrays.shapes[full] for short, full in whole.items()}
+            check_shapes(found, shapes, str(self.folder))
+        with enough_memory(printable(str(self.folder))):
+            return {short: self.arrays.unpack(full) for short, full in whole.items()}
+
+
+class Arrays:
+    """The arrays of ``weights.npz``: their names and shapes are read at once, each is unpacked when it is asked for.
+
+    Args:
+        data: Content of the file.
+        where: Its path, for error messages.
+        parts: See `Kind`.
+
+    Attributes:
+        shapes: Name to shape; names are ``part/layer/variable``, for example ``decoder/cell/kernel``.
+
+    Raises:
+        ModelLoadError: It is no archive of plain arrays of floating-point numbers, one has a name that no part has, or
+            they are too many or too large together.
+    """
+
+    def __init__(self, data: bytes, where: str, parts: str):
+        self._where = where
+        try:
+            self._archive = zipfile.ZipFile(io.BytesIO(data))
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged archive raises nearly anything
+            raise self._refused(error) from error
+        entries = self._archive.infolist()
+        if len(entries) > MAX_ARRAYS:
+            raise ModelLoadError(f"{where}: holds more than {MAX_ARRAYS:,} arrays; get the folder again")
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        total = 0
+        for entry in entries:
+            name = entry.filename.removesuffix(".npy")
+            if not re.fullmatch(f"({parts})/.+", name) or name in self.shapes:
+                raise ModelLoadError(
+                    f"{where}: holds arrays that the model does not know: {_shown(name)}; get the folder again"
+                )
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others take memory at will
+                raise self._refused(f"{_shown(name)} is compressed in an unusual way")
+            self.shapes[name], size = self._header(entry)
+            total += size
+            if total > MAX_WEIGHT_BYTES:
+                raise ModelLoadError(f"{where}: unpacks to more than {MAX_WEIGHT_BYTES:,} bytes; get the folder again")
+
+    def unpack(self, name: str) -> np.ndarray:
+        """One array, float32.
+
+        Raises:
+            ModelLoadError: It is damaged, or holds values that are no numbers.
+        """
+        try:
+            with self._archive.open(f"{name}.npy") as file:
+                value = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._refused(error) from error
+        if not np.isfinite(value).all():
+            raise ModelLoadError(f"{self._where}: {_shown(name)} holds values that are not numbers")
+        return value
+
+    def _header(self, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], int]:
+        """Shape of an array, and the bytes that it takes unpacked, as float32."""
+        try:
+            with self._archive.open(entry) as file:
+                version = np.lib.format.read_magic(file)
+                read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, _, dtype = read[version](file)
+                begin = file.tell()
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._refused(error) from error
+        shown = _shown(entry.filename.removesuffix(".npy"))
+        if dtype.kind != "f":
+            raise self._refused(f"{shown} holds {dtype}, not floating-point numbers")
+        count = math.prod(shape)
+        if min(shape, default=0) < 0 or begin + count * dtype.itemsize != entry.file_size:
+            raise self._refused(f"{shown} is not as large as its shape {shape} says")
+        return shape, count * max(dtype.itemsize, 4)
+
+    def _refused(self, error: object) -> ModelLoadError:
+        return ModelLoadError(f"{self._where}: not a file of plain arrays ({printable(str(error))}); get it again")
+
+
+@dataclass(frozen=True)
+class _Checksums:
+    """What is relied on of ``metadata.json``."""
+
+    weights_sha256: str
+    config_sha256: str | None = None
+    texts_sha256: dict[str, str] | None = None
+    encoder_sha256: Annotated[str, Meta(max_length=64)] | None = None
 
 
 def weights_hash(weights: Mapping[str, np.ndarray]) -> str:
@@ -100,28 +265,41 @@ def named_weights(model, part: str) -> dict[str, np.ndarray]:
     return weights
 
 
-def checked_arrays(
-    weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], where: str, foreign: str
-) -> dict[str, np.ndarray]:
-    """The arrays of a network that NumPy runs, as float32; they must be those that it has, in name and shape.
+def check_shapes(found: Shapes, shapes: Shapes, where: str) -> None:
+    """Holds arrays to those that a network has, by name and shape.
 
     Args:
-        weights: ``layer/variable`` to array, from `SavedModel.part`.
+        found: ``layer/variable`` to the shape of the array that is there.
         shapes: ``layer/variable`` to the shape that the network needs.
         where: The folder, for error messages.
-        foreign: What is said of an array that the network does not have.
 
     Raises:
         ModelLoadError: An array is missing, left over or of another shape.
     """
-    arrays = {name: np.asarray(value, np.float32) for name, value in weights.items()}
-    for name in sorted({*shapes, *arrays}):
-        if name not in arrays:
+    where = printable(where)
+    for name in sorted({*shapes, *found}):
+        if name not in found:
             raise ModelLoadError(f"{where}: weights.npz lacks {name}; the folder is incomplete, get it again")
         if name not in shapes:
-            raise ModelLoadError(f"{where}: weights.npz holds {name}, {foreign}")
-        if arrays[name].shape != shapes[name]:
-            raise ModelLoadError(f"{where}: {name} has shape {arrays[name].shape}, config.json asks for {shapes[name]}")
+            raise ModelLoadError(
+                f"{where}: weights.npz holds arrays that the model does not know: {_shown(name)}; get the folder again"
+            )
+        if tuple(found[name]) != tuple(shapes[name]):
+            raise ModelLoadError(
+                f"{where}: {name} has shape {tuple(found[name])}, config.json asks for {tuple(shapes[name])}; "
+                "the files belong to different models, get the folder again"
+            )
+
+
+def shapes_of(weights: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Name to shape of arrays."""
+    return {name: value.shape for name, value in weights.items()}
+
+
+def checked_arrays(weights: Mapping[str, np.ndarray], shapes: Shapes, where: str) -> dict[str, np.ndarray]:
+    """The arrays of a network that NumPy runs, as float32; arguments and errors are those of `check_shapes`."""
+    arrays = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+    check_shapes(shapes_of(arrays), shapes, where)
     return arrays
 
 
@@ -136,19 +314,14 @@ def load_weights(model, weights: Mapping[str, np.ndarray], where: str) -> None:
     Raises:
         ModelLoadError: An array is missing, left over, or of another shape.
     """
-    left = dict(weights)
+    check_shapes(shapes_of(weights), variable_shapes(model), where)
     for name, variable in _named_variables(model):
-        if name not in left:
-            raise ModelLoadError(f"{where}: weights.npz lacks {name}; the folder is incomplete, get it again")
-        value = left.pop(name)
-        if value.shape != tuple(variable.shape):
-            raise ModelLoadError(
-                f"{where}: {name} has shape {value.shape}, config.json asks for {tuple(variable.shape)}; "
-                "the files belong to different models, get the folder again"
-            )
-        variable.assign(value)
-    if left:
-        raise ModelLoadError(f"{where}: weights.npz holds arrays that the model does not know: {sorted(left)[:5]}")
+        variable.assign(weights[name])
+
+
+def variable_shapes(model) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every array of a Keras model, as ``layer/variable``."""
+    return {name: tuple(variable.shape) for name, variable in _named_variables(model)}
 
 
 def _named_variables(model):
@@ -176,7 +349,7 @@ def save_model(
         config: Sizes and settings, JSON types.
         weights: Name to array; written as float16.
         texts: Other files, name to content: ``tokenizer.json`` for a captioner, ``labels.json`` for a classifier.
-        metadata: Training command, data, scores, whatever should be remembered.
+        metadata: Training command, data, scores, whatever should be remembered; the checksums are added.
         card: The model card, Markdown.
 
     Returns:
@@ -196,10 +369,12 @@ def save_model(
     buffer = io.BytesIO()
     np.savez(buffer, **packed)
     data = buffer.getvalue()
+    settings = _json({"format": FORMAT, "kind": kind, **config})
     metadata = {
         **metadata,
         "parameters": int(sum(value.size for value in packed.values())),
         "weights_sha256": hashlib.sha256(data).hexdigest(),
+        "config_sha256": hashlib.sha256(settings.encode()).hexdigest(),
         "encoder_sha256": weights_hash(
             {
                 name.removeprefix("encoder/"): value.astype(np.float32)
@@ -210,7 +385,7 @@ def save_model(
         "texts_sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
     }
     write_atomic(folder / "weights.npz", data)
-    write_atomic(folder / "config.json", _json({"format": FORMAT, "kind": kind, **config}))
+    write_atomic(folder / "config.json", settings)
     for name, text in texts.items():
         write_atomic(folder / name, text)
     write_atomic(folder / "README.md", card)
@@ -229,38 +404,8 @@ def read_model(name_or_path: str | os.PathLike) -> SavedModel:
             names the file and what to do.
     """
     folder = find_model(name_or_path)
-    config = _read_json(folder, "config.json")
-    kind = config.get("kind")
-    if config.get("format") != FORMAT:
-        raise ModelLoadError(
-            f"{folder / 'config.json'}: format {config.get('format')!r} is not one that this version reads ({FORMAT}); "
-            "update captioner or train the model again"
-        )
-    if kind not in KINDS:
-        raise ModelLoadError(f"{folder / 'config.json'}: unknown kind {kind!r}; known: {', '.join(KINDS)}")
-    metadata = _read_json(folder, "metadata.json")
-    data = _read(folder, "weights.npz", MAX_WEIGHT_BYTES)
-    _check(folder / "weights.npz", data, metadata.get("weights_sha256"))
-    texts = {}
-    checksums = metadata.get("texts_sha256")
-    there = [name for name in OPTIONAL.get(kind, ()) if (folder / name).exists() or name in (checksums or ())]
-    for name in filter(None, (KINDS[kind], *there)):
-        content = _read(folder, name, MAX_TEXT_BYTES)
-        if isinstance(checksums, dict):
-            _check(folder / name, content, checksums.get(name))
-        try:
-            texts[name] = content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ModelLoadError(f"{folder / name}: not UTF-8 text; get the file again") from error
-    return SavedModel(
-        folder=folder,
-        name=folder.resolve().name,
-        kind=kind,
-        config={key: value for key, value in config.items() if key not in ("format", "kind")},
-        metadata=metadata,
-        weights=_unpack(folder / "weights.npz", data),
-        texts=texts,
-    )
+    with enough_memory(printable(str(folder))):
+        return _read_folder(folder)
 
 
 def find_model(name_or_path: str | os.PathLike) -> Path:
@@ -289,59 +434,84 @@ def model_names() -> list[str]:
 
 def model_kind(name: str) -> str:
     """Kind of a shipped model: ``captioner``, ``clip_classifier`` or ``forecaster``."""
-    return str(_read_json(SHIPPED / name, "config.json").get("kind"))
+    return _config(SHIPPED / name, _read(SHIPPED / name, "config.json", MAX_TEXT_BYTES))["kind"]
+
+
+def _read_folder(folder: Path) -> SavedModel:
+    settings = _read(folder, "config.json", MAX_TEXT_BYTES)
+    config = _config(folder, settings)
+    kind = KINDS[config["kind"]]
+    record = parse(_read(folder, "metadata.json", MAX_TEXT_BYTES), _named(folder, "metadata.json"))
+    sums = fit(record, _Checksums, _named(folder, "metadata.json"), more=True)
+    if sums.config_sha256 is not None:  # version 0.1 wrote none
+        _check(folder, "config.json", settings, sums.config_sha256)
+    data = _read(folder, "weights.npz", MAX_WEIGHT_BYTES)
+    _check(folder, "weights.npz", data, sums.weights_sha256)
+    there = [name for name in kind.optional if os.path.lexists(folder / name) or name in (sums.texts_sha256 or ())]
+    texts = {}
+    for name in (*kind.texts, *there):
+        content = _read(folder, name, MAX_TEXT_BYTES)
+        if sums.texts_sha256 is not None:
+            _check(folder, name, content, sums.texts_sha256.get(name))
+        try:
+            texts[name] = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelLoadError(f"{_named(folder, name)}: not UTF-8 text; get the file again") from error
+    return SavedModel(
+        folder=folder,
+        name=folder.resolve().name,
+        kind=config["kind"],
+        config={key: value for key, value in config.items() if key not in ("format", "kind")},
+        metadata=record,
+        arrays=Arrays(data, _named(folder, "weights.npz"), kind.parts),
+        texts=texts,
+    )
 
 
 def _json(record: dict) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
+    # Scores can be no numbers, which JSON does not have.
+    plain = json.loads(json.dumps(record), parse_constant=lambda name: None)
+    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+
+def _named(folder: Path, name: str) -> str:
+    return printable(str(folder / name))
+
+
+def _shown(name: str) -> str:
+    return printable(name if len(name) <= 80 else f"{name[:80]}...")
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:
-    path = folder / name
+    path = _named(folder, name)
     try:
-        if path.stat().st_size > limit:
-            raise ModelLoadError(f"{path}: larger than {limit:,} bytes, which no model of this kind is")
-        return path.read_bytes()
+        return read_regular(folder / name, limit)
     except FileNotFoundError as error:
         raise ModelLoadError(
             f"{path}: missing; the model folder is incomplete, get it again", kind="missing"
         ) from error
     except OSError as error:
-        raise ModelLoadError(f"{path}: cannot be read ({error.strerror})") from error
+        raise ModelLoadError(f"{path}: cannot be read ({error.strerror}); get the folder again") from error
 
 
-def _check(path: Path, data: bytes, sha256: object) -> None:
+def _check(folder: Path, name: str, data: bytes, sha256: str | None) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelLoadError(
-            f"{path}: not the file that metadata.json was written for (its checksum differs); get the folder again"
+            f"{_named(folder, name)}: not the file that metadata.json was written for (its checksum differs); "
+            "get the folder again"
         )
 
 
-def _read_json(folder: Path, name: str) -> dict:
-    try:
-        record = json.loads(_read(folder, name, MAX_TEXT_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise ModelLoadError(f"{folder / name}: not valid JSON ({error}); get the file again") from error
-    if not isinstance(record, dict):
-        raise ModelLoadError(f"{folder / name}: not a JSON object; get the file again")
-    return record
-
-
-def _unpack(path: Path, data: bytes) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(info.file_size for info in archive.infolist())
-        weights = _arrays(data) if unpacked <= MAX_WEIGHT_BYTES else {}
-    except Exception as error:  # a damaged archive raises nearly anything
-        raise ModelLoadError(f"{path}: not a file of plain arrays ({error}); get it again") from error
-    if unpacked > MAX_WEIGHT_BYTES:
-        raise ModelLoadError(f"{path}: unpacks to more than {MAX_WEIGHT_BYTES:,} bytes")
-    for name, value in weights.items():
-        if not np.isfinite(value).all():
-            raise ModelLoadError(f"{path}: {name} holds values that are not numbers")
-    return weights
-
-
-def _arrays(data: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name].astype(np.float32) for name in arrays.files}
+def _config(folder: Path, text: bytes) -> dict[str, Any]:
+    """``config.json``, of which format and kind are known ones."""
+    where = _named(folder, "config.json")
+    config = fit(parse(text, where), dict[str, Any], where)
+    if config.get("format") != FORMAT:
+        raise ModelLoadError(
+            f"{where}: format {_shown(repr(config.get('format')))} is not one that this version reads ({FORMAT}); "
+            "update captioner or train the model again"
+        )
+    kind = config.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ModelLoadError(f"{where}: unknown kind {_shown(repr(kind))}; known: {', '.join(KINDS)}; update captioner")
+    return config

@@ -6,10 +6,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from captioner.errors import CaptionerError, ModelLoadError
+from captioner.schema import decode
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
@@ -118,22 +122,34 @@ class Tokenizer:
         return json.dumps(record, ensure_ascii=False, indent=0)
 
     @classmethod
-    def from_json(cls, text: str) -> Tokenizer:
+    def from_json(cls, text: str, where: str = "the vocabulary") -> Tokenizer:
         """Reads what `to_json` wrote.
+
+        Args:
+            text: Content of the file.
+            where: Its path, for error messages.
 
         Raises:
             ModelLoadError: The text is no vocabulary.
         """
+        record = decode(text, _Vocabulary, where)
         try:
-            record = json.loads(text)
-            words, styles = record["words"], record.get("styles", [])
-            if record["format"] != 1 or not isinstance(words, list) or not isinstance(styles, list):
-                raise ValueError("unexpected content")
-            if not all(isinstance(word, str) and word for word in (*words, *styles)):
-                raise ValueError("a word is no text")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ModelLoadError(f"not a vocabulary of format 1 ({error})") from error
-        return cls(words, styles)
+            return cls(record.words, record.styles)
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{where}: {error}; get the folder again") from error
+
+
+# No spaces, nor what would steer a terminal.
+_Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\A[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+\Z")]
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """``tokenizer.json``."""
+
+    format: Literal[1]
+    words: Annotated[tuple[_Token, ...], Meta(max_length=2**15)]
+    styles: Annotated[tuple[_Token, ...], Meta(max_length=100)] = ()
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -8,14 +8,17 @@ the error of a prediction is that of Liu et al. 2018 (arXiv:1712.09867), here wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from captioner.errors import ModelLoadError
+from captioner.models.encoder_config import Channels
 from captioner.models.saving import checked_arrays
 from captioner.results import NoveltyPoint
+from captioner.schema import check_fields
 
 if TYPE_CHECKING:
     from captioner.models.saving import SavedModel
@@ -31,17 +34,31 @@ class ForecasterConfig:
         units: Size of the recurrent state.
         usual_error: Median error on training videos; values are multiples of it.
         unusual_value: Value below which nothing is unusual: that which 1 % of the training frames exceed.
+
+    Raises:
+        CaptionerError: A value is out of bounds (``kind="usage"``).
     """
 
-    channels: int = 1280
-    components: int = 128
-    units: int = 192
-    usual_error: float = 1.0
-    unusual_value: float = 1.0
+    channels: Channels = 1280
+    components: Annotated[int, Meta(ge=1, le=2048)] = 128
+    units: Annotated[int, Meta(ge=1, le=2048)] = 192
+    usual_error: Annotated[float, Meta(ge=1e-9, le=2)] = 1.0
+    unusual_value: Annotated[float, Meta(ge=0, le=1e9)] = 1.0
+
+    def __post_init__(self):
+        check_fields(self)
 
     def to_dict(self) -> dict:
         """Plain JSON types."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class _File:
+    """``config.json`` of a forecaster."""
+
+    forecaster: ForecasterConfig
+    encoder: dict[Literal["model", "sha256"], Annotated[str, Meta(max_length=4096)]] = field(default_factory=dict)
 
 
 def weight_shapes(config: ForecasterConfig) -> dict[str, tuple[int, ...]]:
@@ -87,7 +104,7 @@ class Forecaster:
     ):
         self.config = config
         self.encoder = dict(encoder or {})
-        self.weights = checked_arrays(weights, weight_shapes(config), where, "which a forecaster does not have")
+        self.weights = checked_arrays(weights, weight_shapes(config), where)
 
     @classmethod
     def from_saved(cls, saved: SavedModel) -> Forecaster:
@@ -98,13 +115,9 @@ class Forecaster:
         """
         if saved.kind != "forecaster":
             raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, not a forecaster")
-        try:
-            config = ForecasterConfig(**saved.config["forecaster"])
-        except (KeyError, TypeError) as error:
-            raise ModelLoadError(f"{saved.folder / 'config.json'}: a setting is missing or wrong ({error})") from error
-        return cls(
-            config, saved.part("forecaster"), where=str(saved.folder), encoder=saved.config.get("encoder")
-        )  # fmt: skip
+        file = saved.settings(_File)
+        weights = saved.part("forecaster", weight_shapes(file.forecaster))
+        return cls(file.forecaster, weights, where=str(saved.folder), encoder=file.encoder)
 
     def stream(self) -> ForecastStream:
         """A new video, to be fed embedding by embedding."""

@@ -52,10 +52,10 @@ def hypothesis(text: str, score: float = -1.0, finished: bool = True) -> Hypothe
 
 
 def logits(**shares: float) -> np.ndarray:
-    """Class scores (1, 8) of one image; the rest goes to two classes that have no word."""
+    """Class scores (1, 1000) of one image; the rest goes to two classes that have no word."""
     names = {"cat": 0, "dog": 2, "bathroom": 3, "zebra": 4, "elephant": 5}
-    values = np.full(8, 1e-6)
-    values[6:] = (1 - sum(shares.values())) / 2
+    values = np.full(1000, 1e-9)
+    values[6:8] = (1 - sum(shares.values())) / 2
     for name, share in shares.items():
         values[names[name]] = share
     return np.log(values)[None].astype(np.float32)
@@ -107,6 +107,20 @@ class TestTable:
             '{"format": 1, "concepts": [{"word": "dog"}]}',
             '{"format": 1, "concepts": [{"word": "dog", "classes": []}]}',
             '{"format": 1, "concepts": [{"word": "dog", "classes": [-1]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [1000]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [[0, 100000000]]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [[3, 2]]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [[1, 2, 3]]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [[1, "2"]]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [1.5]}]}',
+            '{"format": 1, "concepts": [{"word": ["dog"], "classes": [1]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [1], "also": "puppy"}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [1], "also": [[]]}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [1], "like": 3}]}',
+            '{"format": 1, "concepts": [{"word": "dog", "classes": [1], "certain": "no"}]}',
+            '{"format": 1, "concepts": [{"word": "\\u001b[31m", "classes": [1]}]}',
+            '{"format": 1, "concepts": {}}',
+            "[" * 100_000,
             '{"format": 1, "concepts": [{"word": "dog", "classes": "all"}]}',
             '{"format": 1, "concepts": [{"word": "!", "classes": [1]}]}',
             '{"format": 1, "concepts": [{"word": "polar bear", "classes": [1], "like": "dog"}]}',
@@ -228,6 +242,7 @@ class Bigrams:
 
     image_size = 64
     positions = 4
+    channels = 1280
     encode_batch = 1
 
     def __init__(self, seed: int = 0):
@@ -255,8 +270,13 @@ def captioner_with(concepts: bool = True) -> ImageCaptioner:
             }
         )
         texts["familiarity.json"] = Familiarity.fit(usual).to_json()
-    config = {"decoder": {"vocabulary_size": len(TOKENIZER)}, "grounding": {"margin": 9.0}}
-    return ImageCaptioner(SavedModel(Path("x"), "x", "captioner", config, {"weights_sha256": ""}, {}, texts), Bigrams())
+    config = {
+        "encoder": {"name": "lite0", "image_size": 64},
+        "decoder": {"vocabulary_size": len(TOKENIZER)},
+        "grounding": {"margin": 9.0},
+    }
+    metadata = {"weights_sha256": "", "encoder_sha256": "0"}
+    return ImageCaptioner(SavedModel(Path("x"), "x", "captioner", config, metadata, None, texts), Bigrams())
 
 
 def features(*scores: np.ndarray) -> Features:

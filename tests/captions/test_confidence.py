@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tiny_models import rewrite
 
 from captioner.captions.confidence import WordCalibration
 from captioner.captions.familiarity import Familiarity
@@ -83,11 +84,14 @@ class TestFamiliarity:
             "",
             "{}",
             '{"format": 2, "rarity": [1], "surprises": [1]}',
-            '{"format": 1, "rarity": [], "surprises": [1]}',
-            '{"format": 1, "rarity": ["a"], "surprises": [1]}',
-            '{"format": 1, "rarity": [1], "surprises": [2, 1]}',
-            '{"format": 1, "rarity": [NaN], "surprises": [1]}',
-            '{"format": 1, "rarity": [[1]], "surprises": [1]}',
+            '{"format": 1, "rarity": [], "surprises": [1, 2]}',
+            '{"format": 1, "rarity": [1, 2, 3], "surprises": [1, 2]}',
+            json.dumps({"format": 1, "rarity": [1.0] * 999 + ["a"], "surprises": [1, 2]}),
+            json.dumps({"format": 1, "rarity": [1.0] * 1000, "surprises": [2, 1]}),
+            json.dumps({"format": 1, "rarity": [1.0] * 1000, "surprises": []}),
+            json.dumps({"format": 1, "rarity": [math.nan] * 1000, "surprises": [1, 2]}),
+            json.dumps({"format": 1, "rarity": [1e300] * 1000, "surprises": [1, 2]}),
+            json.dumps({"format": 1, "rarity": [[1]] * 1000, "surprises": [1, 2]}),
         ],
     )
     def test_other_texts_are_refused(self, text):
@@ -240,9 +244,7 @@ class TestCalibrateModel:
 
         folder = tmp_path / "model"
         shutil.copytree(tiny_captioner, folder)
-        config = json.loads((folder / "config.json").read_text())
-        config["calibration"] = {"slope": 0.5, "offset": 0.2, "rank": -0.3}
-        (folder / "config.json").write_text(json.dumps(config))
+        rewrite(folder, lambda config: config.update(calibration={"slope": 0.5, "offset": 0.2, "rank": -0.3}))
         model = load(folder, threads=1)
         caption = model.caption(photo_folder / "3.png", max_length=6)
         expected = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from clip_makers import network_weights
@@ -19,7 +21,8 @@ from captioner.clips.head import (
     pad,
 )
 from captioner.clips.motion import MOTION_SIZE
-from captioner.errors import ModelLoadError
+from captioner.errors import CaptionerError, ModelLoadError
+from captioner.schema import decode
 
 SMALL = {"channels": 5, "projection": 4, "units": 3}
 
@@ -196,22 +199,23 @@ def test_averaged_probabilities_average_members_and_survive_large_logits():
         {"streams": ("sound",)},
         {"streams": ("motion", "motion")},
         {"classes": 1},
+        {"units": 10**6},
+        {"channels": 0},
+        {"projection": "64"},
     ],
 )
 def test_wrong_settings(wrong):
-    with pytest.raises(ValueError):
+    (name,) = wrong
+    with pytest.raises(CaptionerError, match=name):
         ClipConfig(**{"classes": 2, **wrong})
 
 
 def test_settings_survive_json():
-    import json
 
     config = ClipConfig(3, "lstm", ("appearance", "motion"), 10, 4, 6)
-    assert ClipConfig.from_dict(json.loads(json.dumps(config.to_dict())), "x") == config
-    with pytest.raises(ModelLoadError, match="x: "):
-        ClipConfig.from_dict({"classes": 3}, "x")
-    with pytest.raises(ModelLoadError, match="cell"):
-        ClipConfig.from_dict({**config.to_dict(), "cell": 7}, "x")
+    assert decode(json.dumps(config.to_dict()), ClipConfig, "x") == config
+    with pytest.raises(ModelLoadError, match="x: cell must be text"):
+        decode(json.dumps({**config.to_dict(), "cell": 7}), ClipConfig, "x")
 
 
 @pytest.mark.parametrize("change", ["lacks", "other", "shape"])

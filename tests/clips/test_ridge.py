@@ -21,6 +21,7 @@ from captioner.clips.local_motion import (
 )
 from captioner.clips.ridge import Codebook, RidgeConfig, RidgeHead, summary
 from captioner.errors import CaptionerError, DatasetError, ModelLoadError
+from captioner.schema import decode
 from captioner.training.clips import ridge as ridge_training
 from captioner.training.clips.data import Clip, ClipWindows
 from captioner.training.clips.fitting import VIEWS, ClipOptions, clip_logits
@@ -241,14 +242,15 @@ def test_mirrored_views_are_fitted_with_mirrored_motion(monkeypatch):
     ],
 )  # fmt: skip
 def test_wrong_settings(wrong):
-    with pytest.raises(ValueError):
+    (name,) = wrong
+    with pytest.raises(CaptionerError, match=name):
         RidgeConfig(**{"classes": 2, **wrong})
 
 
 def test_settings_as_json():
-    assert RidgeConfig.from_dict(json.loads(json.dumps(SMALL.to_dict())), "x") == SMALL
-    with pytest.raises(ModelLoadError, match="settings"):
-        RidgeConfig.from_dict({"classes": 2}, "x")
+    assert decode(json.dumps(SMALL.to_dict()), RidgeConfig, "x") == SMALL
+    with pytest.raises(ModelLoadError, match="x: lacks classes"):
+        decode("{}", RidgeConfig, "x")
 
 
 @pytest.mark.parametrize("change", ["lacks", "holds", "shape"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from clip_makers import CHANNELS, SIZE, FakeCaptioner, save_classifier
 from media_makers import grey_frames, write_video
+from tiny_models import rewrite
 
 import captioner
 from captioner.clips.classifier import ClipClassifier, captioner_encode
@@ -287,11 +288,6 @@ def test_members_are_averaged_and_the_temperature_softens(tmp_path, video):
     assert max(warm.probabilities.values()) == pytest.approx(1 / 3, abs=0.1)
 
 
-def edit_config(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -301,13 +297,30 @@ def edit_config(folder, **changes):
         ({"members": 0}, "config.json"),
         ({"members": 1}, "weights.npz"),
         ({"members": 3}, "weights.npz"),
-        ({"network": {"classes": 3}}, "config.json"),
-        ({"encoder": {}}, "config.json"),
+        ({"members": 10**9}, "config.json: members"),
+        ({"network": {"classes": 3}}, "config.json asks for"),
+        ({"network": {"classes": 3, "cell": []}}, r"config.json: network\.cell"),
+        ({"network": {"classes": 3, "streams": ["sound"]}}, r"config.json: network\.streams"),
+        ({"network": {"classes": 3, "streams": []}}, r"config.json: network\.streams"),
+        ({"network": {"classes": 3, "streams": ["motion"] * 2}}, "streams holds one twice"),
+        ({"network": {"classes": 5000}}, r"config.json: network\.classes"),
+        ({"network": None}, "either network or ridge"),
+        ({"ridge": {"classes": 3}}, "either network or ridge"),
+        ({"encoder": {}}, "config.json: encoder lacks model"),
+        ({"encoder": {"model": "a", "sha256": 3}}, r"config.json: encoder\.sha256"),
+        ({"region": "yes"}, "config.json: region"),
+        ({"interval": 1e-9}, "config.json: interval"),
+        ({"interval": 1e300}, "config.json: interval"),
+        ({"interval": 1e-3, "window": 10.0}, "at most 1000 frames"),
+        ({"window": 1.0, "stride": 0.005}, "at least a 100th of window"),
+        ({"stride": 3.0}, "must not exceed window"),
+        ({"threshold": 2}, "config.json: threshold"),
+        ({"wings": 2}, "config.json: wings is a setting"),
     ],
 )
 def test_damaged_config(tmp_path, changes, named):
     folder = save_classifier(tmp_path / "model")
-    edit_config(folder, **changes)
+    rewrite(folder, lambda config: config.update(changes))
     with pytest.raises(ModelLoadError, match=named):
         load(folder)
 
@@ -315,16 +328,29 @@ def test_damaged_config(tmp_path, changes, named):
 @pytest.mark.parametrize("changes", [{"members": 2}, {"ridge": {"classes": 3}}])
 def test_damaged_config_of_a_ridge_regression(tmp_path, changes):
     folder = save_classifier(tmp_path / "model", cell="ridge", members=1)
-    edit_config(folder, **changes)
+    rewrite(folder, lambda config: config.update(changes))
     with pytest.raises(ModelLoadError, match=r"config\.json"):
         load(folder)
 
 
-@pytest.mark.parametrize("labels", ['["walk", "run"]', '["walk", "run", "run"]', '{"walk": 1}', "[1, 2, 3]", "walk"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        '["walk", "run"]',
+        '["walk", "run", ""]',
+        '["a", "b", "\\u001b[2J"]',
+        "[" * 100_000,
+        '["walk", "run", "run"]',
+        '{"walk": 1}',
+        "[1, 2, 3]",
+        "walk",
+    ],
+)
 def test_damaged_labels(tmp_path, labels):
     folder = save_classifier(tmp_path / "model")
     (folder / "labels.json").write_text(labels)
-    with pytest.raises(ModelLoadError, match="label"):
+    rewrite(folder)
+    with pytest.raises(ModelLoadError, match=r"labels\.json: .*; get the folder again"):
         load(folder)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
+import socket
 import zipfile
 from pathlib import Path
 
@@ -36,7 +38,7 @@ VOCABULARY = '{"format": 1, "words": ["dog"]}'
 def save(folder, **changes):
     arguments = {
         "kind": "captioner",
-        "config": {"encoder": {"name": "lite0"}},
+        "config": {"encoder": {"name": "lite0"}, "decoder": {"heads": 8}},
         "weights": WEIGHTS,
         "texts": {"tokenizer.json": VOCABULARY},
         "metadata": {"command": "captioner train", "scores": {"cider_d": 1.5}},
@@ -53,7 +55,7 @@ def folder(tmp_path):
 def test_round_trip(folder):
     saved = read_model(folder)
     assert (saved.name, saved.kind, saved.folder) == ("tiny", "captioner", folder)
-    assert saved.config == {"encoder": {"name": "lite0"}}
+    assert saved.config == {"encoder": {"name": "lite0"}, "decoder": {"heads": 8}}
     assert saved.texts == {"tokenizer.json": VOCABULARY}
     assert saved.metadata["scores"] == {"cider_d": 1.5} and saved.metadata["parameters"] == 24 + 3 + 4
     assert saved.sha256 == hashlib.sha256((folder / "weights.npz").read_bytes()).hexdigest()
@@ -147,8 +149,11 @@ def edit(path, change):
         ("config.json", lambda r: r.pop("format"), "config.json: format None"),
         ("config.json", lambda r: r.update(kind="toaster"), "config.json: unknown kind 'toaster'; known: captioner"),
         ("config.json", lambda r: r.pop("kind"), "config.json: unknown kind None"),
-        ("metadata.json", lambda r: r.pop("weights_sha256"), "weights.npz: not the file"),
-        ("metadata.json", lambda r: r.update(weights_sha256=1), "weights.npz: not the file"),
+        ("metadata.json", lambda r: r.pop("weights_sha256"), "metadata.json: lacks weights_sha256"),
+        ("metadata.json", lambda r: r.update(weights_sha256=1), "metadata.json: weights_sha256 must be text"),
+        ("metadata.json", lambda r: r.update(weights_sha256=""), "weights.npz: not the file"),
+        ("metadata.json", lambda r: r.update(config_sha256=""), "config.json: not the file"),
+        ("metadata.json", lambda r: r.update(texts_sha256=[]), "metadata.json: texts_sha256 must be a table"),
         ("metadata.json", lambda r: r.update(texts_sha256={}), "tokenizer.json: not the file"),
     ],
 )
@@ -158,11 +163,32 @@ def test_foreign_settings_are_refused(folder, name, change, message):
         read_model(folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r["decoder"].update(heads=4),
+        lambda r: r["encoder"].update(image_size=240),
+        lambda r: r.update(search={"beam_size": 5}),
+        lambda r: r.update(grounding={"most": 0}),
+    ],
+)
+def test_altered_settings_are_found_by_the_checksum(folder, change):
+    edit(folder / "config.json", change)
+    with pytest.raises(ModelLoadError, match=r"config\.json: not the file that metadata\.json was written for"):
+        read_model(folder)
+
+
+def test_a_folder_of_version_0_1_has_no_checksum_of_its_settings(folder):
+    edit(folder / "metadata.json", lambda record: record.pop("config_sha256"))
+    edit(folder / "config.json", lambda record: record["decoder"].update(heads=4))
+    assert read_model(folder).config["decoder"]["heads"] == 4
+
+
 @pytest.mark.parametrize("name", ["config.json", "metadata.json"])
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", "\udcff", "[" * 100_000])
 def test_damaged_json_is_named(folder, name, text):
     (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ModelLoadError, match=f"{name}: not (valid JSON|a JSON object)"):
+    with pytest.raises(ModelLoadError, match=f"{name}: (not valid JSON|not UTF-8|must be a table)"):
         read_model(folder)
 
 
@@ -178,7 +204,7 @@ def npz(**arrays):
     return buffer.getvalue()
 
 
-def zipped(content: bytes, name="a.npy", method=zipfile.ZIP_STORED):
+def zipped(content: bytes, name="encoder/a.npy", method=zipfile.ZIP_STORED):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr(name, content)
@@ -206,13 +232,33 @@ class Harmful:
     [
         b"",
         b"no archive",
-        npz(a=np.zeros(3))[:-30],
-        npz(a=np.array(["text"])),
+        npz(**{"encoder/a": np.zeros(3)})[:-30],
+        npz(**{"encoder/a": np.array(["text"])}),
+        npz(**{"encoder/a": np.zeros(3, np.int8)}),
+        npz(**{"encoder/a": np.zeros(3, complex)}),
+        npz(**{"encoder/a": np.zeros(3, [("f", "f2")])}),
+        zipped(npy_header((4,)) + bytes(8), method=zipfile.ZIP_LZMA),
+        zipped(npy_header((-1,))),
+        zipped(npy_header((2**40, 2**40))),
         zipped(b"not an array"),
         zipped(npy_header((10**15,))),
         zipped(npy_header((4,)) + b"\0\0"),
     ],
-    ids=["empty", "no archive", "truncated", "text", "no array", "huge shape", "short array"],
+    ids=[
+        "empty",
+        "no archive",
+        "truncated",
+        "text",
+        "integers",
+        "complex",
+        "record",
+        "lzma",
+        "negative",
+        "overflow",
+        "no array",
+        "huge shape",
+        "short array",
+    ],
 )
 def test_weights_that_are_no_plain_arrays_are_refused(folder, data):
     put_weights(folder, data)
@@ -221,24 +267,24 @@ def test_weights_that_are_no_plain_arrays_are_refused(folder, data):
 
 
 def test_pickled_objects_are_refused_and_never_run(folder, tmp_path):
-    put_weights(folder, npz(a=np.array([Harmful(tmp_path / "touched")], object)))
-    with pytest.raises(ModelLoadError, match=r"weights\.npz: not a file of plain arrays.*allow_pickle"):
+    put_weights(folder, npz(**{"encoder/a": np.array([Harmful(tmp_path / "touched")], object)}))
+    with pytest.raises(ModelLoadError, match=r"weights\.npz: not a file of plain arrays .*holds object"):
         read_model(folder)
     assert not (tmp_path / "touched").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_weights_that_are_not_numbers_are_refused(folder, value):
-    put_weights(folder, npz(good=np.zeros(2), bad=np.array([0, value], np.float16)))
-    with pytest.raises(ModelLoadError, match=r"weights\.npz: bad holds values that are not numbers"):
-        read_model(folder)
+    put_weights(folder, npz(**{"encoder/good": np.zeros(2), "encoder/bad": np.array([0, value], np.float16)}))
+    with pytest.raises(ModelLoadError, match=r"weights\.npz: encoder/bad holds values that are not numbers"):
+        read_model(folder).part("encoder")
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(folder, monkeypatch):
     monkeypatch.setattr(saving, "MAX_WEIGHT_BYTES", 100_000)
     bomb = zipped(npy_header((10**6,)) + bytes(2 * 10**6), method=zipfile.ZIP_DEFLATED)
     assert len(bomb) < 100_000
-    monkeypatch.setattr(saving, "_arrays", lambda data: pytest.fail("unpacked"))
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *arguments, **options: pytest.fail("unpacked"))
     put_weights(folder, bomb)
     with pytest.raises(ModelLoadError, match=r"weights\.npz: unpacks to more than 100,000 bytes"):
         read_model(folder)
@@ -249,8 +295,89 @@ def test_files_that_are_too_large_are_not_read(folder, monkeypatch, name, limit)
     with open(folder / name, "ab") as file:
         file.truncate(2**20)
     monkeypatch.setattr(saving, limit, 2**20 - 1)
-    with pytest.raises(ModelLoadError, match=f"{name}: larger than 1,048,575 bytes"):
+    with pytest.raises(ModelLoadError, match=rf"{name}: cannot be read \(larger than 1,048,575 bytes\)"):
         read_model(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "config.json", "metadata.json", "tokenizer.json", "concepts.json"])
+@pytest.mark.parametrize("what", ["fifo", "link to a fifo", "link to a device", "socket", "link to nothing"])
+def test_only_regular_files_are_opened(folder, tmp_path, name, what):
+    (folder / name).unlink(missing_ok=True)
+    place = tmp_path / "elsewhere" if "link" in what else folder / name
+    if "fifo" in what:
+        os.mkfifo(place)
+    elif what == "socket":
+        socket.socket(socket.AF_UNIX).bind(os.path.relpath(place))
+    if "link" in what:
+        (folder / name).symlink_to("/dev/zero" if "device" in what else place)
+    with pytest.raises(ModelLoadError, match=rf"{name}: (cannot be read \(is a device or a pipe|missing)"):
+        read_model(folder)
+
+
+def test_regular_files_may_be_links(folder, tmp_path):
+    """As in the caches of model hubs."""
+    for name in ("weights.npz", "config.json"):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+    assert set(read_model(folder).part("decoder")) == {"cell/kernel"}
+
+
+@pytest.mark.parametrize(
+    "name", ["evil/x", "encoder", "decoders/x/y", "member0/x/y", "/etc/x", "../encoder/x", "\x1b[31/x"]
+)
+def test_arrays_of_unknown_parts_are_refused_before_they_are_unpacked(folder, monkeypatch, name):
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *arguments, **options: pytest.fail("unpacked"))
+    put_weights(folder, npz(**{name: np.zeros(3, np.float16)}))
+    with pytest.raises(ModelLoadError, match=r"weights\.npz: holds arrays that the model does not know: ") as caught:
+        read_model(folder)
+    assert str(caught.value).isprintable()
+
+
+def test_arrays_of_another_name_or_shape_are_refused_before_they_are_unpacked(folder, monkeypatch):
+    saved = read_model(folder)
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *arguments, **options: pytest.fail("unpacked"))
+    with pytest.raises(ModelLoadError, match=r"stem/beta has shape \(3,\), config.json asks for \(4,\)"):
+        saved.part("encoder", {"stem/kernel": (2, 3, 4), "stem/beta": (4,)})
+    with pytest.raises(ModelLoadError, match="does not know: stem/beta"):
+        saved.part("encoder", {"stem/kernel": (2, 3, 4)})
+    with pytest.raises(ModelLoadError, match="lacks head/bias"):
+        saved.part("encoder", {"stem/kernel": (2, 3, 4), "stem/beta": (3,), "head/bias": (3,)})
+
+
+def test_two_arrays_of_one_name_are_refused(folder):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("encoder/a.npy", "encoder/a"):
+            archive.writestr(name, npy_header((1,)) + bytes(2))
+    put_weights(folder, buffer.getvalue())
+    with pytest.raises(ModelLoadError, match="encoder/a"):
+        read_model(folder)
+
+
+def test_an_archive_of_very_many_arrays_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(saving, "MAX_ARRAYS", 2)
+    with pytest.raises(ModelLoadError, match="holds more than 2 arrays"):
+        read_model(folder)
+
+
+def test_too_little_memory_is_named(folder, monkeypatch):
+    def full(*arguments, **options):
+        raise MemoryError
+
+    with monkeypatch.context() as context:
+        context.setattr(saving, "read_regular", full)
+        with pytest.raises(CaptionerError, match="tiny: not enough memory to load it; close other programs") as caught:
+            read_model(folder)
+        assert caught.value.kind == "memory"
+    saved = read_model(folder)
+    monkeypatch.setattr(np.lib.format, "read_array", full)
+    with pytest.raises(CaptionerError, match="tiny: not enough memory"):
+        saved.part("encoder")
+
+
+def test_scores_that_are_no_numbers_become_nothing(tmp_path):
+    folder = save(tmp_path / "tiny", metadata={"scores": {"loss": float("nan"), "bound": float("inf"), "bleu": 0.5}})
+    assert read_model(folder).metadata["scores"] == {"loss": None, "bound": None, "bleu": 0.5}
 
 
 def test_a_folder_in_the_place_of_a_file(folder):
@@ -271,7 +398,7 @@ def test_a_vocabulary_that_is_no_text(folder):
 def shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "SHIPPED", tmp_path / "saved_models")
     save(tmp_path / "saved_models" / "beta")
-    save(tmp_path / "saved_models" / "alpha", kind="forecaster", texts={})
+    save(tmp_path / "saved_models" / "alpha", kind="forecaster", texts={}, weights={"forecaster/a/b": np.zeros(1)})
     (tmp_path / "saved_models" / "__pycache__").mkdir()
     (tmp_path / "saved_models" / "__init__.py").touch()
     return tmp_path / "saved_models"
@@ -358,3 +485,15 @@ def test_the_hash_of_an_encoder_is_that_of_its_weights_alone(tmp_path):
     assert saved(**{"decoder/a": np.ones(2)}) == first
     assert saved(**{"encoder/a": np.ones(3)}) != first
     assert weights_hash({"a": weights["encoder/a"], "c": weights["encoder/b"]}) != first
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_file_of_the_shipped_folders_is_in_their_checksums(name):
+    saved = read_model(name)
+    sums = {"weights.npz": saved.sha256, "config.json": saved.metadata["config_sha256"]} | saved.metadata[
+        "texts_sha256"
+    ]
+    read = {path.name for path in saved.folder.iterdir() if path.suffix in (".json", ".npz")}
+    assert set(sums) == read - {"metadata.json"}
+    for file, sum in sums.items():
+        assert hashlib.sha256((saved.folder / file).read_bytes()).hexdigest() == sum

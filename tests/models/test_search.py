@@ -311,9 +311,14 @@ def test_sampling_draws_from_the_softmax():
     words = np.delete(np.arange(8), FORBIDDEN)
 
     def frequencies(**more):
-        options = SearchOptions(strategy="sample", max_length=1, min_length=0, n_best=20_000, **more)
-        found = search(model, state, memory, options, start=START, end=END, forbidden=FORBIDDEN)[0]
-        first = np.array([h.tokens[0] if h.tokens else END for h in found])
+        options = SearchOptions(strategy="sample", max_length=1, min_length=0, n_best=1000, **more)
+        many = (
+            tuple(np.repeat(part, 20, axis=0) for part in state),
+            tuple(np.repeat(part, 20, axis=0) for part in memory),
+        )
+        seeds = range(20 * options.seed, 20 * options.seed + 20)
+        found = search(model, *many, options, start=START, end=END, forbidden=FORBIDDEN, seeds=seeds)
+        first = np.array([h.tokens[0] if h.tokens else END for each in found for h in each])
         return np.array([(first == word).mean() for word in words])
 
     def softmax(x):
@@ -419,7 +424,9 @@ def test_extreme_logits_stay_finite():
         {"max_length": 0}, {"min_length": -1}, {"min_length": 30}, {"length_penalty": -1.0}, {"top_p": 1.1},
         {"temperature": 0}, {"temperature": math.inf}, {"top_k": -1}, {"top_p": 0},
         {"length_penalty": math.nan}, {"seed": -1}, {"seed": None},
-        {"strategy": "greedy", "n_best": 2}, {"beam_size": 1, "n_best": 2},
+        {"strategy": "greedy", "n_best": 2}, {"beam_size": 1, "n_best": 2}, {"beam_size": 5000}, {"n_best": 10**9},
+        {"max_length": 10**6}, {"beam_size": "3"}, {"strategy": ["beam"]}, {"top_k": 2**40}, {"seed": 1.5},
+        {"length_penalty": 1e300}, {"temperature": 1e-300}, {"beam_size": 10**30},
     ],
 )  # fmt: skip
 def test_options_refuse_nonsense(bad):

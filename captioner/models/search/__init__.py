@@ -18,10 +18,10 @@ import numpy as np
 from captioner.models.search.batch import Batch
 from captioner.models.search.beam import beam_search
 from captioner.models.search.independent import Sampler, roll_out
-from captioner.models.search.options import STRATEGIES, Hypothesis, SearchOptions, usage
+from captioner.models.search.options import BeamSize, Hypothesis, SearchOptions, usage
 from captioner.models.search.phrases import Phrases
 
-__all__ = ["STRATEGIES", "Hypothesis", "SearchOptions", "search"]
+__all__ = ["BeamSize", "Hypothesis", "SearchOptions", "search"]
 
 
 def search(

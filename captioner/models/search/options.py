@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from captioner.errors import CaptionerError
+from captioner.schema import check_fields
 
-STRATEGIES = ("beam", "greedy", "sample")
+BeamSize = Annotated[int, Meta(ge=1, le=1024)]
+"""Captions that are followed, or wanted, for a photo: each takes memory and time."""
 
 
 @dataclass(frozen=True)
@@ -33,34 +36,21 @@ class SearchOptions:
         CaptionerError: A value makes no sense (``kind="usage"``).
     """
 
-    strategy: str = "beam"
-    beam_size: int = 3
-    n_best: int = 1
-    max_length: int = 20
-    min_length: int = 1
-    length_penalty: float = 0.9
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
+    strategy: Literal["beam", "greedy", "sample"] = "beam"
+    beam_size: BeamSize = 3
+    n_best: BeamSize = 1
+    max_length: Annotated[int, Meta(ge=1, le=100)] = 20
+    min_length: Annotated[int, Meta(ge=0, le=100)] = 1
+    length_penalty: Annotated[float, Meta(ge=0, le=100)] = 0.9
+    temperature: Annotated[float, Meta(ge=1e-3, le=1e3)] = 1.0
+    top_k: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    seed: Annotated[int, Meta(ge=0)] = 0
 
     def __post_init__(self):
-        if self.strategy not in STRATEGIES:
-            raise usage(f"unknown strategy {self.strategy!r}; known: {', '.join(STRATEGIES)}")
-        for name, least in (("beam_size", 1), ("n_best", 1), ("max_length", 1), ("min_length", 0), ("top_k", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-                raise usage(f"{name} must be a whole number of at least {least}, not {value!r}")
-        if not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
-            raise usage(f"seed must be a whole number of at least 0, not {self.seed!r}")
+        check_fields(self)
         if self.min_length > self.max_length:
             raise usage(f"min_length ({self.min_length}) is greater than max_length ({self.max_length})")
-        if not 0 <= self.length_penalty < math.inf:
-            raise usage(f"length_penalty must be at least 0, not {self.length_penalty!r}")
-        if not 0 < self.temperature < math.inf:
-            raise usage(f"temperature must be above 0, not {self.temperature!r}")
-        if not 0 < self.top_p <= 1:
-            raise usage(f"top_p must be above 0 and at most 1, not {self.top_p!r}")
         if self.n_best > 1 and (self.strategy == "greedy" or (self.strategy == "beam" and self.beam_size == 1)):
             raise usage("n_best above 1 needs beam search with beam_size above 1, or sampling")
 

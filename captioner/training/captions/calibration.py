@@ -18,6 +18,7 @@ import numpy as np
 from captioner.captions.captioner import ImageCaptioner
 from captioner.captions.concepts import Concepts, GroundingOptions
 from captioner.captions.confidence import WordCalibration
+from captioner.captions.config import CaptionerConfig
 from captioner.captions.familiarity import Familiarity
 from captioner.errors import CaptionerError, DatasetError
 from captioner.evaluation.bootstrap import bootstrap_interval, ratio_of_sums
@@ -26,7 +27,7 @@ from captioner.evaluation.ptb import tokenize
 from captioner.loading import load
 from captioner.media.images import read_image
 from captioner.models.encoder_graph import Ranges, input_ranges, knows_encoder
-from captioner.models.runtime import Features
+from captioner.models.runtime import Features, saved_encoder_weights
 from captioner.models.saving import SHIPPED, SavedModel, read_model, save_model
 from captioner.training.captions.data import CaptionDataset, read_captions
 
@@ -89,7 +90,7 @@ def calibrate_model(
     train = train[:: max(1, len(train) // train_photos)]
     encoded = encoded_photos(load(folder, threads=threads), data, train, "training photos", progress)
     texts["familiarity.json"] = Familiarity.fit(np.concatenate([part.class_scores for _, part in encoded])).to_json()
-    if knows_encoder(saved.config["encoder"]["name"]):
+    if knows_encoder(saved.settings(CaptionerConfig).encoder.name):
         texts["ranges.json"] = json.dumps(_ranges(saved, data, train))
     save({}, saved.metadata)
 
@@ -111,14 +112,15 @@ def calibrate_model(
 
 def _ranges(saved: SavedModel, data: CaptionDataset, files: Sequence[str]) -> Ranges:
     """Ranges of the encoder's activations on the first readable photos, for computing with 8-bit integers."""
-    name, size = saved.config["encoder"]["name"], saved.config["encoder"]["image_size"]
+    encoder = saved.settings(CaptionerConfig).encoder
     images = []
     for file in files:
         with suppress(CaptionerError):
-            images.append(read_image(data.images[file], size=size))
+            images.append(read_image(data.images[file], size=encoder.image_size))
         if len(images) == _RANGE_PHOTOS:
             break
-    return input_ranges(name, size, saved.part("encoder"), np.stack(images))
+    weights = saved_encoder_weights(saved, encoder)
+    return input_ranges(encoder.name, encoder.image_size, weights, np.stack(images))
 
 
 def encoded_photos(

@@ -30,7 +30,15 @@ from captioner.models.compiling import compiled
 from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
 from captioner.models.encoder_graph import knows_encoder
 from captioner.models.runtime import OpenVinoEncoder
-from captioner.models.saving import SavedModel, load_weights, named_weights, read_model, save_model, weights_hash
+from captioner.models.saving import (
+    SavedModel,
+    load_weights,
+    named_weights,
+    read_model,
+    save_model,
+    variable_shapes,
+    weights_hash,
+)
 from captioner.models.search import SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
 from captioner.training import imagenet_weights
@@ -116,7 +124,7 @@ class CaptionTraining:
         encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
         if options.start_from:
             saved = read_model(options.start_from)
-            load_weights(encoder, saved.part("encoder"), str(saved.folder))
+            load_weights(encoder, saved.part("encoder", variable_shapes(encoder)), str(saved.folder))
         elif options.encoder in LITE_VARIANTS:
             imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
         config = DecoderConfig(
@@ -169,8 +177,8 @@ class CaptionTraining:
         saved = read_model(folder)
         if Tokenizer.from_json(saved.texts["tokenizer.json"]).words != self.tokenizer.words:
             raise DatasetError(f"{folder}: was trained with another vocabulary than these data give")
-        load_weights(self.encoder, saved.part("encoder"), str(folder))
-        load_weights(self.decoder, saved.part("decoder"), str(folder))
+        load_weights(self.encoder, saved.part("encoder", variable_shapes(self.encoder)), str(folder))
+        load_weights(self.decoder, saved.part("decoder", variable_shapes(self.decoder)), str(folder))
         self._history = saved.metadata.get("stages", [])
         return saved
 

@@ -121,12 +121,9 @@ class ClipOptions:
 
     def head(self, classes: int, channels: int) -> ClipConfig | RidgeConfig:
         """The settings of the network or the regression."""
-        try:
-            if self.cell == RIDGE:
-                return RidgeConfig(classes, self.streams, channels)
-            return ClipConfig(classes, self.cell, self.streams, channels, self.projection, self.units)
-        except ValueError as error:
-            raise CaptionerError(str(error), kind="usage") from error
+        if self.cell == RIDGE:
+            return RidgeConfig(classes, self.streams, channels)
+        return ClipConfig(classes, self.cell, self.streams, channels, self.projection, self.units)
 
     def without(self, *names: str) -> dict:
         """JSON types, some settings left out."""
