@@ -10,12 +10,9 @@ the top carry a mark (`captioner.outputs.marks`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import socket
-import stat
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,12 +22,12 @@ from captioner.atomic import refuse_links, remove_leftovers, replacing, write_at
 from captioner.errors import CaptionerError
 from captioner.files import open_regular
 from captioner.names import printable
+from captioner.outputs.locks import locked, refuse_nested
 from captioner.outputs.marks import is_ours
 from captioner.outputs.records import Record, json_line, read_record, without_thumbnails
 from captioner.runs.inputs import Input, natural_key
 
 RESULTS = "results.jsonl"
-LOCK = ".captioner-lock"
 RESERVED = (RESULTS, "results.csv", "index.html", "index.sqlite")
 """Names at the top of an output folder that belong to the run."""
 
@@ -43,8 +40,6 @@ _SIDECARS = EXTENSIONS[1:]
 FORMAT = 1
 _MARK = '{"run": '
 _HEADER_BYTES = 16384  # more than the header of the longest path
-_LOCK_MARK = b"process "
-_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 _NAME_BYTES = 255  # what Linux and most disks allow
 _LONGEST_SUFFIX = 16
 
@@ -117,11 +112,11 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         with contextlib.ExitStack() as stack:
-            if not stack.enter_context(_locked(self.path)):
+            if not stack.enter_context(locked(self.path)):
                 self.warnings.append(
                     f"{printable(str(self.path))}: this disk knows no locks; start no other run on the folder meanwhile"
                 )
-            _refuse_nested(self.path)
+            refuse_nested(self.path)
             for name in self._names:
                 self._refuse_foreign(name)
             remove_leftovers(self.path)
@@ -383,118 +378,3 @@ def _header(text: str) -> dict | None:
         return header if is_ours else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _refuse_nested(folder: Path) -> None:
-    """Refuses a folder inside that of a run that goes on, or around it: each would take the other's files for its own.
-
-    Called with the folder's own lock held, so that of two runs that start at the same time one at least sees the other.
-    """
-    top = folder.resolve()
-    below = (Path(parent) for parent, _, names in os.walk(top) if LOCK in names and Path(parent) != top)
-    for other in (*top.parents, *below):
-        if _is_held(other / LOCK):
-            where = "which holds this folder" if other in top.parents else "inside this folder"
-            raise CaptionerError(
-                f"{printable(str(folder))}: {_owner(other / LOCK)} is working on {printable(str(other))}, {where}; "
-                "wait until it is done, or choose another folder",
-                kind="locked",
-            )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Holds the folder's lock. The system lets go of it when the process dies, however it dies.
-
-    Yields:
-        Whether there is a lock to hold: some disks know none.
-    """
-    path = folder / LOCK
-    with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            refuse_links(path, folder)
-            handle, has_locks = _open_locked(path)
-            stack.callback(os.close, handle)
-            is_lock = _is_lock(handle)
-            if is_lock:
-                os.ftruncate(handle, 0)
-                os.lseek(handle, 0, os.SEEK_SET)
-                os.write(handle, _LOCK_MARK + f"{os.getpid()} on {socket.gethostname()}\n".encode())
-        except BlockingIOError as error:
-            raise CaptionerError(
-                f"{printable(str(folder))}: {_owner(path)} is working on this folder; wait until it is done, "
-                "or choose another folder",
-                kind="locked",
-            ) from error
-        except OSError as error:
-            raise write_error(path if folder.is_dir() else folder, error) from error
-        try:
-            yield has_locks
-        finally:
-            if is_lock:  # else it is somebody else's file, of which only the name serves
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-
-
-def _open_locked(path: Path) -> tuple[int, bool]:
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    while True:
-        handle = os.open(path, flags, 0o644)
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise OSError(errno.EINVAL, "not a regular file")
-            try:
-                _lock(handle)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                return handle, False
-            # The run before may have removed the file after we opened it and before we locked it.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False)):
-                    return handle, True
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _is_lock(handle: int) -> bool:
-    """Whether an open file is a run's lock, of this one or an earlier one that was killed."""
-    return os.fstat(handle).st_nlink == 1 and os.read(handle, len(_LOCK_MARK)) in (b"", _LOCK_MARK)
-
-
-def _is_held(path: Path) -> bool:
-    """Whether a process holds a lock."""
-    try:
-        with open_regular(path, follow_links=False) as file:
-            _lock(file.fileno(), shared=True)  # closing it lets go again
-    except BlockingIOError:
-        return True
-    except OSError:  # there is none, or the disk knows no locks
-        return False
-    return False
-
-
-def _owner(path: Path) -> str:
-    try:
-        with open_regular(path, follow_links=False) as file:
-            return printable(file.read(200).decode("utf-8", "replace").strip()) or "another process"
-    except OSError:
-        return "another process"
-
-
-def _lock(handle: int, *, shared: bool = False) -> None:
-    """Takes the lock or raises `BlockingIOError`."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError(errno.EAGAIN, "locked") from error
-    else:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

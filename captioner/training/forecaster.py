@@ -20,6 +20,7 @@ from keras import ops
 from captioner.errors import DatasetError
 from captioner.models.recurrent import GRUCell
 from captioner.models.saving import save_model
+from captioner.outputs.locks import exclusive
 from captioner.training.settings import check_setting
 from captioner.videos.forecaster import Forecaster, ForecasterConfig, standardised
 
@@ -111,6 +112,7 @@ def cosine_error(targets, forecasts):
     return ops.mean(1 - products / lengths, axis=-1)
 
 
+@exclusive
 def fit_forecaster(
     embeddings: Sequence[np.ndarray],
     output: str | os.PathLike,

@@ -16,7 +16,8 @@ import pytest
 from batch_tasks import EXTENSIONS, SIDECARS, Reads, make, results, run, tree
 
 from captioner.errors import CaptionerError
-from captioner.runs.folder import LOCK, RESULTS, RunFolder, fingerprint
+from captioner.outputs.locks import LOCK
+from captioner.runs.folder import RESULTS, RunFolder, fingerprint
 from captioner.runs.inputs import find_inputs, natural_key
 
 # --- finding -------------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from batch_tasks import make, results, run, tree
 
 from captioner.errors import CaptionerError
 from captioner.outputs.index import search_folder
+from captioner.outputs.locks import LOCK
 from captioner.outputs.records import json_line
-from captioner.runs.folder import LOCK, RESULTS, RunFolder
+from captioner.runs.folder import RESULTS, RunFolder
 
 
 def filled(folder: Path) -> tuple[Path, Path]:

@@ -41,6 +41,7 @@ from captioner.models.saving import (
 )
 from captioner.models.search import SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
+from captioner.outputs.locks import exclusive
 from captioner.training import imagenet_weights
 from captioner.training.captions.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
 from captioner.training.captions.card import captioner_card
@@ -414,6 +415,7 @@ def _lookup(features: Features, output: str = "grid") -> tuple[dict[str, int], n
     return dict(zip(features.files, features.rows.tolist(), strict=True)), features.arrays[output]
 
 
+@exclusive
 def train_captions(
     data: str | Path | Sequence[str | Path],
     output: str | Path,

@@ -20,6 +20,7 @@ from captioner.clips.ridge import RIDGE
 from captioner.errors import DatasetError
 from captioner.evaluation.classification import evaluate_clips
 from captioner.models.saving import save_model
+from captioner.outputs.locks import exclusive
 from captioner.results import ClipPrediction
 from captioner.training.clips.data import (
     Clip,
@@ -77,6 +78,7 @@ class ClipTraining:
     warnings: tuple[str, ...] = ()
 
 
+@exclusive
 def train_clips(
     data: str | Path,
     output: str | Path,

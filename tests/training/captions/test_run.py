@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import logging
+import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
@@ -15,6 +19,7 @@ from shape_photos import SIZE, write_photos
 from captioner.errors import CaptionerError, DatasetError, ModelLoadError
 from captioner.models.saving import read_model
 from captioner.models.search import SearchOptions
+from captioner.outputs.locks import locked
 from captioner.training.captions.data import CaptionDataset, read_captions
 from captioner.training.captions.options import STAGES, CaptionTrainingOptions, StageOptions
 from captioner.training.captions.run import CaptionTraining, train_captions
@@ -132,6 +137,43 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(run, photos, tmp_
     expected, found = (read_model(folder / STAGES[-1]).weights for folder in (whole, output))
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=2e-3, err_msg=name)
+
+
+KILLED = """
+import os, pickle, signal, sys
+with open(sys.argv[1], "rb") as file:
+    photos, output, options, stage = pickle.load(file)
+from captioner.training.captions.run import train_captions
+
+def progress(what, epoch, epochs, step, steps, loss):
+    if (what, epoch) == (stage, 2):  # in the middle of it, with one epoch to go on from
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train_captions(photos, output, options, progress=progress)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_training_killed_in_each_stage_ends_with_the_same_weights(run, photos, tmp_path):
+    records, whole, _, _ = run
+    output = tmp_path / "run"
+    for stage in STAGES:
+        (tmp_path / "arguments").write_bytes(pickle.dumps((photos, output, OPTIONS, stage)))
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "arguments")])
+        assert done.returncode == -signal.SIGKILL, f"it never came to {stage}"
+    resumed = train_captions(photos, output, OPTIONS)
+    for stage in STAGES:
+        for one, other in zip(records[stage]["rows"], resumed[stage]["rows"], strict=True):
+            assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, rel=1e-4)
+    expected, found = (read_model(folder / STAGES[-1]).weights for folder in (whole, output))
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-3, err_msg=name)
+
+
+def test_two_trainings_into_one_folder_are_refused(photos, tmp_path):
+    with locked(tmp_path / "run"), pytest.raises(CaptionerError, match="is working on this folder"):
+        train_captions(photos, tmp_path / "run", OPTIONS)
 
 
 def test_other_settings_do_not_mix_with_a_run(run, photos):
