@@ -234,7 +234,7 @@ def test_no_message_steers_the_terminal(run, photos, tiny_captioner, tmp_path, a
     hostile = tmp_path / "\x1b[31mred\x07\u202e"
     hostile.mkdir()
     for name in ("config.json", "metadata.json", "results.csv", "results.jsonl", "labels.csv", "captions.txt"):
-        (hostile / name).write_text('{"\x1b[31m": "\x1b[2J"}')
+        (hostile / name).write_text('{"\x1b[31m": "\x1b[2J"}\n')
     (hostile / "x.mp4").write_text("\x1b[31m")
     values = {"hostile": hostile, "photo": photos / "1.png", "out": tmp_path / "out"}
     given = [one.format(**values) for one in arguments]
