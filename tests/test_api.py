@@ -20,7 +20,7 @@ def test_the_import_brings_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
     assert not modules & {"numpy", "PIL", "cv2", "openvino", "typer", "dataclasses", "inspect", "asyncio"}
-    assert {name for name in modules if name.startswith("captioner.")} == {"captioner.errors"}
+    assert {name for name in modules if name.startswith("captioner.")} == {"captioner.errors", "captioner.names"}
 
 
 def test_the_types_know_the_shipped_models():
