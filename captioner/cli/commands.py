@@ -6,13 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from captioner.cli.progress import BatchBars, ProgressBars
-from captioner.errors import CaptionerError, needs_extra
+from captioner.errors import CaptionerError
 from captioner.names import printable
 from captioner.outputs.writers import FORMATS, IMAGE_SIDECARS, VIDEO_SIDECARS, open_writer, to_csv
 from captioner.results import UNFAMILIAR
@@ -30,18 +29,15 @@ __all__ = [
     "chosen_classifier",
     "clips_to_stream",
     "demo_photos",
-    "draw_pictures",
     "evaluate",
     "images_to_folder",
     "images_to_stream",
     "is_folder_output",
     "list_models",
+    "listed",
     "needed_classifier",
     "search",
     "serve",
-    "train_captions",
-    "train_clips",
-    "train_forecaster",
     "videos_to_folder",
 ]
 
@@ -175,7 +171,7 @@ def images_to_folder(
     **options: Any,
 ) -> int:
     """Captions of photos to a folder; resumable."""
-    chosen = _formats(formats, ("text", "json", "jsonl", "csv", "txt", "html"))  # the first three are there anyway
+    chosen = listed(formats, ("text", "json", "jsonl", "csv", "txt", "html"))  # the first three are there anyway
     inputs = _find_photos(task, paths, [output], exclude)
     task = replace(task, pictures="html" in chosen, attention_root=common_folder(inputs))
     finish: dict[str, Callable[[RunFolder], str]] = {}
@@ -203,7 +199,7 @@ def videos_to_folder(
         raise CaptionerError(
             f"{output}: the results go to a folder; give --output a name without {promised}", kind="usage"
         )
-    chosen = _formats(formats, ("jsonl", "srt", "vtt", "csv", "txt", "html"))
+    chosen = listed(formats, ("jsonl", "srt", "vtt", "csv", "txt", "html"))
     sidecars = {name: VIDEO_SIDECARS[name] for name in chosen if name in VIDEO_SIDECARS}
     finish: dict[str, Callable[[RunFolder], str]] = {}
     if "html" in chosen:
@@ -237,7 +233,12 @@ def _to_folder(task, paths, inputs, output, name, sidecars, finish, engine, opti
     return summary.exit_status
 
 
-def _formats(text: str, known: Sequence[str]) -> list[str]:
+def listed(text: str, known: Sequence[str]) -> list[str]:
+    """The names in a comma-separated list.
+
+    Raises:
+        CaptionerError: One is not known (``kind="usage"``).
+    """
     chosen = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in chosen:
         if name not in known:
@@ -342,116 +343,6 @@ def evaluate(
         for path in save_report(report, output):
             print(f"written: {printable(str(path))}", file=sys.stderr)
     return 1 if report["failed"] else 0
-
-
-def train_captions(
-    data: Sequence[str],
-    output: Path,
-    dev: Sequence[Path],
-    stages: str,
-    options: Mapping[str, Any],
-    epochs: Mapping[str, int],
-    seed: int | None,
-) -> int:
-    """Trains a captioner and prints the record of each stage."""
-    from captioner.training.captions.options import STAGES, CaptionTrainingOptions
-
-    chosen = CaptionTrainingOptions(**options)
-    for stage in STAGES:
-        changes = {"seed": seed} if seed is not None else {}
-        if stage in epochs:
-            changes["epochs"] = epochs[stage]
-        chosen = replace(chosen, **{stage: replace(getattr(chosen, stage), **changes)})
-    names = _formats(stages, STAGES)
-    with _training():  # Keras only after the options are known to make sense
-        from captioner.training.captions.run import train_captions
-
-    with ProgressBars() as bars:
-        records = train_captions(data, output, chosen, dev=dev, stages=names, progress=_training_bars(bars))
-    print(json.dumps(records, indent=2, default=str))
-    return 0
-
-
-def train_clips(
-    data: Path, output: Path, model: str | None, options: Mapping[str, Any], *, val_share: float, compare: bool
-) -> int:
-    """Trains a clip classifier and prints its scores."""
-    with _training():
-        from captioner.training.clips.run import ClipOptions, train_clips
-
-    with ProgressBars() as bars:
-        training = train_clips(
-            data, output, ClipOptions(**options), captioner=Computing().load(model, "captioner"), val_share=val_share,
-            compare=compare, command=" ".join(["captioner", *sys.argv[1:]]), progress=_training_bars(bars),
-        )  # fmt: skip
-        for warning in training.warnings:
-            bars.say(f"captioner: {warning}")
-    print(
-        f"accuracy {{estimate:.1%}} ({{low:.1%}} to {{high:.1%}}): {training.folder}".format(
-            **training.scores["accuracy"]
-        )
-    )
-    return 0
-
-
-def train_forecaster(data: Path, output: Path, model: str | None, interval: float, options: Mapping[str, Any]) -> int:
-    """Trains a forecaster on the videos of a folder; those that cannot be read are left out and named."""
-    import numpy as np
-
-    from captioner.media.ahead import prefetch
-    from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader
-
-    with _training():
-        from captioner.training.forecaster import ForecasterTraining, fit_forecaster
-
-    training = ForecasterTraining(**options)  # what makes no sense shows before the videos are watched
-    if not 0 < interval < float("inf"):
-        raise CaptionerError(f"interval must be above 0 seconds, not {interval}", kind="usage")
-    captioner = Computing().load(model, "captioner")
-    inputs = find_inputs([data], VIDEO_EXTENSIONS)
-    embeddings, failed = [], 0
-    with ProgressBars() as bars:
-        for one in bars.track(inputs, "videos", len(inputs)):
-            try:
-                if one.error:
-                    raise one.error
-                with VideoReader(one.file, every=interval, size=captioner.image_size) as reader:
-                    frames = prefetch(frame.image[None] for frame in reader)
-                    embeddings.append(np.concatenate([captioner.encode(frame).pooled for frame in frames]))
-            except CaptionerError as error:
-                failed += 1
-                bars.say(f"captioner: {error}")
-        fit_forecaster(
-            embeddings, output, encoder={"model": captioner.name, "sha256": captioner.encoder_sha256},
-            options=training, metadata={"interval": interval},
-            progress=lambda step, steps, loss: bars.update("training", step, steps, f"loss {loss:.3f}"),
-        )  # fmt: skip
-    print(f"written: {printable(str(output))}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _training() -> AbstractContextManager[None]:
-    return needs_extra("training needs Keras and TensorFlow", "train")
-
-
-def draw_pictures(output: Path, count: int, seed: int) -> int:
-    """Draws a data set of pictures that are no photos of scenes."""
-    from captioner.training.captions.pictures import make_pictures
-
-    with ProgressBars() as bars:
-        path = make_pictures(output, count, seed, progress=lambda done: bars.update("pictures", done, count))
-    print(f"written: {printable(str(path))}", file=sys.stderr)
-    return 0
-
-
-def _training_bars(bars: ProgressBars) -> Callable[[str, int, int, int, int, float], None]:
-    def progress(what: str, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
-        total = f"{what} {epoch}/{epochs}"
-        bars.update(total, step, steps, f"loss {loss:.3f}" if loss else "")
-        if step == steps:
-            bars.remove(total)
-
-    return progress
 
 
 def list_models() -> int:
