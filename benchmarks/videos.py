@@ -97,7 +97,7 @@ def _classification(setup: Setup) -> Table:
     seconds = setup.size(60, 8)
     path = video(setup.folder, seconds)
     rows = []
-    for name in ("ucf101-6", "fights"):
+    for name in ("actions", "fights"):
         model = captioner.load(name)
         parts = {
             "encoding": (model, "encode"),

@@ -6,7 +6,7 @@ model = captioner.load()
 print(model.caption("photo.jpg"))
 
 analysis = captioner.VideoAnalyzer().analyze("clip.mp4")
-labels = captioner.load("ucf101-6").classify("clip.avi")
+labels = captioner.load("actions").classify("clip.avi")
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from captioner.results import Caption
 
 ShippedCaptioner = Literal["flickr8k"]
-ShippedClassifier = Literal["fights", "ucf101-6"]
+ShippedClassifier = Literal["actions", "fights"]
 
 DEFAULT_MODEL = "flickr8k"
 """The captioner that is used where none is named."""

@@ -165,6 +165,14 @@ class ClipPrediction:
     windows: tuple[Window, ...] = ()
     known: float | None = None
 
+    @property
+    def certainty(self) -> float:
+        """Probability of the likeliest class with the possibility that none of them happens: ``known * probability``.
+
+        The label is None where it is below the threshold.
+        """
+        return self.probability * (1.0 if self.known is None else self.known)
+
     def __repr__(self) -> str:
         said = f"{_said(self.label)}, {self.probability:.2f}{_known(self.known)}"
         return f"ClipPrediction({said}, {_counted(self.windows, 'window')})"

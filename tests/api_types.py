@@ -14,7 +14,7 @@ from captioner import Caption, CaptionerError, ClipClassifier, ClipPrediction, I
 def loading(folder: Path) -> None:
     assert_type(captioner.load(), ImageCaptioner)
     assert_type(captioner.load("flickr8k", threads=1), ImageCaptioner)
-    assert_type(captioner.load("ucf101-6", runtime="openvino"), ClipClassifier)
+    assert_type(captioner.load("actions", runtime="openvino"), ClipClassifier)
     assert_type(captioner.load(folder), ImageCaptioner | ClipClassifier)
     assert_type(captioner.list_models(), list[str])
 

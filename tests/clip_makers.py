@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
 
 from captioner.clips.head import STREAMS, ClipConfig, weight_shapes
+from captioner.clips.known import KnownConfig, KnownHead, known_shapes
 from captioner.clips.ridge import RidgeConfig
 from captioner.clips.ridge import weight_shapes as ridge_shapes
 from captioner.models.saving import save_model
@@ -44,11 +46,32 @@ class FakeCaptioner:
         return SimpleNamespace(grid=grid, pooled=grid.mean(axis=1))
 
 
-def save_classifier(folder, *, region=False, members=2, labels=("walk", "run", "jump"), cell="gru", **settings):
+def known_head(classes: int, *, background: bool = True) -> KnownHead:
+    """What tells known from foreign, with random weights."""
+    slopes = (0.5, 0.3, 0.2) if background else (0.5,)
+    config = KnownConfig(classes, CHANNELS, 2, background, 0.5, slopes, 0.1)
+    rng = np.random.default_rng(3)
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in known_shapes(config).items()}
+    weights["variances"] = np.array([2.0, 1.0], np.float32)
+    weights["axes"] = np.linalg.qr(weights["axes"])[0].astype(np.float32)
+    return KnownHead(config, weights)
+
+
+def save_classifier(
+    folder,
+    *,
+    region=False,
+    members=2,
+    labels=("walk", "run", "jump"),
+    cell="gru",
+    known=None,
+    streams=STREAMS,
+    **settings,
+):
     if cell == "ridge":
         head, weights_of = RidgeConfig(len(labels), channels=CHANNELS, components=4, words=3), ridge_weights
     else:
-        head, weights_of = ClipConfig(len(labels), cell, STREAMS, CHANNELS, 4, 5), network_weights
+        head, weights_of = ClipConfig(len(labels), cell, streams, CHANNELS, 4, 5), network_weights
     config = {
         "ridge" if cell == "ridge" else "network": head.to_dict(),
         "members": members,
@@ -62,6 +85,9 @@ def save_classifier(folder, *, region=False, members=2, labels=("walk", "run", "
         **settings,
     }
     weights = {f"member{i}/{name}": value for i in range(members) for name, value in weights_of(head, seed=i).items()}
+    if known is not None:
+        config["known"] = asdict(known.config)
+        weights |= {f"known/{name}": value for name, value in known.weights.items()}
     texts = {"labels.json": json.dumps(labels)}
     return save_model(
         folder, kind="clip_classifier", config=config, weights=weights, texts=texts, metadata={}, card="# Test\n"

@@ -167,6 +167,9 @@ def classify(
         float | None,
         typer.Option(help="Probability below which a clip gets no label.", show_default="the model's own"),
     ] = None,
+    still: Annotated[
+        bool, typer.Option("--still", help="Still pictures are meant too; else they are refused, as nothing happens.")
+    ] = False,
     exclude: Exclude = None,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
@@ -176,8 +179,9 @@ def classify(
     from captioner.cli import commands
 
     task = commands.ClassifyClips(
-        commands.needed_classifier(model), window, stride, threshold, commands.Computing(runtime, precision, threads)
-    )
+        commands.needed_classifier(model), window, stride, threshold, still,
+        commands.Computing(runtime, precision, threads),
+    )  # fmt: skip
     return commands.clips_to_stream(task, paths, output, format, exclude or ())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,12 @@ def clips_to_stream(
     task: ClassifyClips, paths: Sequence[str], output: str | None, format: str | None, exclude: Sequence[str] = ()
 ) -> int:
     """Labels of clips to a file or to standard output."""
+    from captioner.media.images import IMAGE_EXTENSIONS
     from captioner.media.videos import VIDEO_EXTENSIONS
 
-    inputs = _find_films(paths, (), exclude)
-    return _to_stream(task, inputs, VIDEO_EXTENSIONS, output, format, "clip", "clips")
+    extensions = VIDEO_EXTENSIONS | (IMAGE_EXTENSIONS if task.still else frozenset())
+    inputs = _find_films(paths, (), exclude, extensions)
+    return _to_stream(task, inputs, extensions, output, format, "clip", "clips")
 
 
 def _find_photos(task: CaptionImages, paths: Sequence[str], outputs: Sequence[str], patterns: Sequence[str]) -> Inputs:
@@ -86,11 +88,13 @@ def _find_photos(task: CaptionImages, paths: Sequence[str], outputs: Sequence[st
     )  # fmt: skip
 
 
-def _find_films(paths: Sequence[str], outputs: Sequence[str], patterns: Sequence[str]) -> Inputs:
-    from captioner.media.videos import UNDECODABLE_EXTENSIONS, VIDEO_EXTENSIONS
+def _find_films(
+    paths: Sequence[str], outputs: Sequence[str], patterns: Sequence[str], extensions: Collection[str]
+) -> Inputs:
+    from captioner.media.videos import UNDECODABLE_EXTENSIONS
 
     return find_inputs(
-        paths, VIDEO_EXTENSIONS, exclude=outputs, patterns=patterns, undecodable=UNDECODABLE_EXTENSIONS,
+        paths, extensions, exclude=outputs, patterns=patterns, undecodable=UNDECODABLE_EXTENSIONS,
         remedy="convert to MP4",
     )  # fmt: skip
 
@@ -194,6 +198,8 @@ def videos_to_folder(
     **options: Any,
 ) -> int:
     """What happens when in videos, to a folder; resumable."""
+    from captioner.media.videos import VIDEO_EXTENSIONS
+
     promised = os.path.splitext(output)[1].lower()
     if promised in (".csv", ".json", ".jsonl", ".txt", ".srt", ".vtt", ".html") and not os.path.isdir(output):
         raise CaptionerError(
@@ -205,7 +211,7 @@ def videos_to_folder(
     if "html" in chosen:
         sidecars["html"] = _video_page
         finish["index.html"] = _videos_page
-    inputs = _find_films(paths, [output], exclude)
+    inputs = _find_films(paths, [output], exclude, VIDEO_EXTENSIONS)
     return _to_folder(task, paths, inputs, output, "videos", sidecars, finish, engine, options)
 
 
@@ -265,12 +271,11 @@ def _images_page(folder: RunFolder) -> str:
 
 
 def chosen_classifier(name: str | None) -> str | None:
-    """The clip classifier that ``--classifier`` means: None is the shipped one where there is one, ``none`` is none."""
-    from captioner.models.saving import model_names
-    from captioner.videos.analyzer import DEFAULT_CLASSIFIER
+    """The clip classifier that ``--classifier`` means: None is the one that labels by default, ``none`` is none."""
+    from captioner.videos.analyzer import labelling_classifier
 
     if name is None:
-        return DEFAULT_CLASSIFIER if DEFAULT_CLASSIFIER in model_names() else None
+        return labelling_classifier()
     return None if name == "none" else name
 
 

@@ -77,7 +77,12 @@ def train_captions(
 
 @command(train_app, "clips")
 def train_clips(
-    data: TrainData,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="The data set; again for more. In a class called Other nothing known happens.", metavar="DIR"
+        ),
+    ],
     output: TrainOutput,
     model: Annotated[
         str | None,
@@ -112,6 +117,23 @@ def train_clips(
     region: Annotated[
         bool, typer.Option("--region", help="Look only at the square in which something moves, and at finer steps.")
     ] = False,
+    negatives: Annotated[
+        list[Path] | None,
+        typer.Option(help="Clips or photos in which nothing known happens; again for more.", metavar="DIR"),
+    ] = None,
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated beginnings of words, such as surf: leave out negatives that have one in their name, "
+            "and photos that have one in a caption or have no caption."
+        ),
+    ] = "",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the measurements, which trainings can share.", metavar="DIR", show_default="OUTPUT/training"
+        ),
+    ] = None,
     val_share: Annotated[float, typer.Option(help="Share that validates where the data names no split.")] = 0.2,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also train the simpler networks, for comparison.")
@@ -124,7 +146,10 @@ def train_clips(
         cell=cell, window=window, interval=interval, epochs=epochs, folds=folds, region=region,
         seeds=None if seeds is None else tuple(range(seeds)),
     )  # fmt: skip
-    return training_commands.train_clips(data, output, model, options, val_share=val_share, compare=compare)
+    return training_commands.train_clips(
+        data, output, model, options, negatives=negatives or [], leave_out=leave_out, cache=cache, val_share=val_share,
+        compare=compare,
+    )  # fmt: skip
 
 
 @command(train_app, "pictures")

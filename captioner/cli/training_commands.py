@@ -12,7 +12,7 @@ from typing import Any
 
 from captioner.cli.commands import listed
 from captioner.cli.progress import ProgressBars
-from captioner.errors import CaptionerError, needs_extra
+from captioner.errors import CaptionerError, DatasetError, needs_extra
 from captioner.names import printable
 from captioner.runs.inputs import find_inputs
 from captioner.runs.jobs import Computing
@@ -47,16 +47,33 @@ def train_captions(
 
 
 def train_clips(
-    data: Path, output: Path, model: str | None, options: Mapping[str, Any], *, val_share: float, compare: bool
+    data: Sequence[Path],
+    output: Path,
+    model: str | None,
+    options: Mapping[str, Any],
+    *,
+    negatives: Sequence[Path],
+    leave_out: str,
+    cache: Path | None,
+    val_share: float,
+    compare: bool,
 ) -> int:
     """Trains a clip classifier and prints its scores."""
     with _training():
+        from captioner.training.clips.foreign import read_foreign
         from captioner.training.clips.run import ClipOptions, train_clips
 
+    words = [word.strip() for word in leave_out.split(",") if word.strip()]
+    foreign = [
+        one
+        for folder in negatives
+        for one in read_foreign(folder, leave_out=words, captions=_captions(folder) if words else None)
+    ]
     with ProgressBars() as bars:
         training = train_clips(
-            data, output, ClipOptions(**options), captioner=Computing().load(model, "captioner"), val_share=val_share,
-            compare=compare, command=" ".join(["captioner", *sys.argv[1:]]), progress=_training_bars(bars),
+            data, output, ClipOptions(**options), negatives=foreign, leave_out=words, cache=cache,
+            captioner=Computing().load(model, "captioner"), val_share=val_share, compare=compare,
+            command=" ".join(["captioner", *sys.argv[1:]]), progress=_training_bars(bars),
         )  # fmt: skip
         for warning in training.warnings:
             bars.say(f"captioner: {warning}")
@@ -66,6 +83,17 @@ def train_clips(
         )
     )
     return 0
+
+
+def _captions(folder: Path) -> dict[Path, tuple[str, ...]]:
+    """Captions of the photos of a folder, none where it holds none."""
+    from captioner.training.captions.data import read_captions
+
+    try:
+        dataset = read_captions(folder)
+    except DatasetError:
+        return {}
+    return {dataset.images[name]: texts for name, texts in dataset.captions.items() if name in dataset.images}
 
 
 def train_forecaster(data: Path, output: Path, model: str | None, interval: float, options: Mapping[str, Any]) -> int:

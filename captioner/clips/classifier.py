@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, overload
@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from captioner.clips.frames import Encode
 from captioner.clips.head import ClipConfig, ClipEnsemble, ClipHead, averaged_probabilities, weight_shapes
+from captioner.clips.known import SCENE, KnownConfig, KnownHead, known_shapes, looks
 from captioner.clips.local_motion import LOCAL_MOTION
 from captioner.clips.ridge import RidgeConfig, RidgeHead
 from captioner.clips.ridge import weight_shapes as ridge_shapes
@@ -26,18 +27,35 @@ from captioner.clips.windows import (
     measure_window,
     window_inputs,
 )
-from captioner.errors import CaptionerError, ModelLoadError
+from captioner.errors import CaptionerError, ModelLoadError, VideoReadError
 from captioner.media.clock import FrameClock
 from captioner.media.files import is_path
 from captioner.models.encoder_config import EncoderReference
 from captioner.models.runtime import KerasEncoder, OpenVinoEncoder, open_encoder
 from captioner.models.saving import SavedModel, read_model
+from captioner.names import printable
 from captioner.results import ClipPrediction, Window
 from captioner.schema import Name, Share, decode
 
 if TYPE_CHECKING:
     from captioner.captions.captioner import ImageCaptioner
     from captioner.media.videos import VideoReader
+
+
+MOST_FOREIGN = 0.1
+"""Share of foreign clips that may get a label from a classifier that is open-set."""
+LEAST_AUROC = 0.97
+"""Area under the ROC curve of known against foreign that it has at least."""
+
+
+def is_open_set(metadata: Mapping) -> bool:
+    """Whether a classifier tells what it does not know, by what its training measured.
+
+    Args:
+        metadata: From its folder.
+    """
+    foreign = metadata.get("scores", {}).get("foreign")
+    return foreign is not None and foreign["labelled"] <= MOST_FOREIGN and foreign["auroc"] >= LEAST_AUROC
 
 
 _Labels = Annotated[tuple[Name, ...], Meta(min_length=2, max_length=1000)]
@@ -57,12 +75,15 @@ class _File:
     encoder: EncoderReference
     network: ClipConfig | None = None
     ridge: RidgeConfig | None = None
+    known: KnownConfig | None = None
 
     def __post_init__(self):
         if (self.network is None) == (self.ridge is None):
             raise ValueError("either network or ridge must be there")
         if self.ridge and self.members > 1:
             raise ValueError("members must be 1 for ridge")
+        if self.known and self.known.classes != self.head.classes:
+            raise ValueError(f"known is of {self.known.classes} classes, the head of {self.head.classes}")
         self.windows  # noqa: B018 (its bounds hold here too)
         if self.network:
             values = self.network.projection * len(self.network.streams) + 4 * self.network.units
@@ -188,8 +209,9 @@ class ClipClassifier:
         labels: Names of the classes.
         options: Windows, as the networks were trained, and the threshold.
         region: Whether it looks at the region where something moves instead of the whole frame.
-        streams: What it looks at; see `captioner.clips.ridge.RidgeConfig`.
+        streams: What it looks at: those of `captioner.clips.ridge.RidgeConfig`, and `captioner.clips.known.SCENE`.
         heads: The networks whose probabilities are averaged, or one ridge regression.
+        known: Tells how likely it is that one of the classes happens at all; None in a model that cannot tell.
         temperature: What logits are divided by, fitted on validation clips (Guo et al. 2017).
         encoder_sha256: SHA-256 of the weights of the captioner whose encoder it shares.
         image_size: Side in pixels of the square that the encoder sees.
@@ -227,13 +249,17 @@ class ClipClassifier:
         self.labels = labels
         self.region, self.temperature, self.options = file.region, file.temperature, file.windows
         encoder_model, self.encoder_sha256 = file.encoder.model, file.encoder.sha256
-        self.streams = file.head.streams
+        self.streams = (*file.head.streams, SCENE) if file.known else file.head.streams
+        self.known = None
+        if file.known:
+            self.known = KnownHead(file.known, saved.part("known", known_shapes(file.known)), str(saved.folder))
         make, shapes = (RidgeHead, ridge_shapes) if file.ridge else (ClipHead, weight_shapes)
         self.heads: tuple[Any, ...] = tuple(
             make(file.head, saved.part(f"member{i}", shapes(file.head)), str(saved.folder)) for i in range(file.members)
         )
         self._head = self.heads[0] if file.ridge else ClipEnsemble(self.heads)
-        if len(saved.arrays.shapes) != sum(len(head.weights) for head in self.heads):
+        held = [*self.heads, self.known] if self.known else self.heads
+        if len(saved.arrays.shapes) != sum(len(head.weights) for head in held):
             raise ModelLoadError(
                 f"{saved.path('weights.npz')}: holds other networks than config.json asks for; get the folder again"
             )
@@ -271,13 +297,13 @@ class ClipClassifier:
     @overload
     def classify(  # type: ignore[overload-overlap]  # text is made of text
         self, source: str | os.PathLike[str], *, window: float | None = ..., stride: float | None = ...,
-        threshold: float | None = ...,
+        threshold: float | None = ..., still: bool = ...,
     ) -> ClipPrediction: ...  # fmt: skip
 
     @overload
     def classify(
         self, source: Iterable[str | os.PathLike[str]], *, window: float | None = ..., stride: float | None = ...,
-        threshold: float | None = ...,
+        threshold: float | None = ..., still: bool = ...,
     ) -> list[ClipPrediction]: ...  # fmt: skip
 
     def classify(
@@ -287,29 +313,33 @@ class ClipClassifier:
         window: float | None = None,
         stride: float | None = None,
         threshold: float | None = None,
+        still: bool = False,
     ) -> ClipPrediction | list[ClipPrediction]:
         """Names what happens in a clip, or in each clip of a list.
 
         Args:
-            source: Path of a video or of a still picture, or several paths.
+            source: Path of a video, or several paths.
             window: Length of a window in seconds; None is what the model was trained with.
             stride: Seconds from window to window; None is the model's, at most ``window``.
-            threshold: Probability below which the label is None; None is the model's.
+            threshold: Probability below which the label is None, with the possibility that nothing known happens; None
+                is the model's.
+            still: Whether still pictures are meant to be classified as well; otherwise they are refused, as nothing
+                happens in them.
 
         Returns:
             One prediction for a path, a list in the same order for several. Each is classified by itself, so the result
             does not depend on its neighbours.
 
         Raises:
-            VideoReadError: A video cannot be read.
-            ImageReadError: A still picture cannot be read.
+            VideoReadError: A video cannot be read, or it is a still picture.
+            ImageReadError: A still picture that is meant cannot be read.
             CaptionerError: ``window``, ``stride`` or ``threshold`` is out of range, or the source is no path
                 (``kind="usage"``).
         """
         options = self.window_options(window=window, stride=stride, threshold=threshold)
         if is_path(source) or not isinstance(source, Iterable):
-            return self._classify_one(source, options)
-        return [self._classify_one(one, options) for one in source]
+            return self._classify_one(source, options, still)
+        return [self._classify_one(one, options, still) for one in source]
 
     def window_options(
         self, *, window: float | None = None, stride: float | None = None, threshold: float | None = None
@@ -387,15 +417,17 @@ class ClipClassifier:
         """Windows with their labels, from (start, end) and the measurements of each."""
         if not spans:
             return []
+        known = self.known(looks(measured)).tolist() if self.known else [None] * len(spans)
         windows = []
-        for (start, end), row in zip(spans, self.probabilities(measured), strict=True):
-            label, probability = self._decide(row, threshold)
+        for (start, end), row, one in zip(spans, self.probabilities(measured), known, strict=True):
+            label, probability = self._decide(row, one, threshold)
             named = {name: float(p) for name, p in zip(self.labels, row, strict=True)}
-            windows.append(Window(start, end, label, probability, named))
+            windows.append(Window(start, end, label, probability, named, one))
         return windows
 
     def summarise(self, windows: Sequence[Window], threshold: float) -> ClipPrediction:
-        """The prediction for the whole clip: the average over its windows, weighted by their length.
+        """The prediction for the whole clip: the average over its windows, weighted by their length, and those of the
+        classes also by how likely it is that any of them happens.
 
         Raises:
             CaptionerError: There is no window.
@@ -403,28 +435,44 @@ class ClipClassifier:
         if not windows:
             raise CaptionerError("there is no frame to classify", kind="empty")
         rows = np.array([[window.probabilities[name] for name in self.labels] for window in windows])
-        mean = np.average(rows, axis=0, weights=[window.end - window.start for window in windows])
+        weights = np.array([window.end - window.start for window in windows])
+        known = None
+        if self.known:
+            happens = np.array([window.known for window in windows])
+            known = float(np.average(happens, weights=weights))
+            weights = weights * np.maximum(happens, 1e-9)
+        mean = np.average(rows, axis=0, weights=weights)
         mean /= mean.sum()
-        label, probability = self._decide(mean, threshold)
-        return ClipPrediction(
-            label, probability, {name: float(p) for name, p in zip(self.labels, mean, strict=True)}, tuple(windows)
-        )
+        label, probability = self._decide(mean, known, threshold)
+        named = {name: float(p) for name, p in zip(self.labels, mean, strict=True)}
+        return ClipPrediction(label, probability, named, tuple(windows), known)
 
-    def _decide(self, row: np.ndarray, threshold: float) -> tuple[str | None, float]:
+    def _decide(self, row: np.ndarray, known: float | None, threshold: float) -> tuple[str | None, float]:
         best = int(row.argmax())
-        return (self.labels[best] if row[best] >= threshold else None), float(row[best])
+        certainty = row[best] * (1.0 if known is None else known)
+        return (self.labels[best] if certainty >= threshold else None), float(row[best])
 
-    def _classify_one(self, path: str | os.PathLike, options: WindowOptions) -> ClipPrediction:
+    def _classify_one(self, path: str | os.PathLike, options: WindowOptions, still: bool) -> ClipPrediction:
         from captioner.media.images import IMAGE_EXTENSIONS, read_image
         from captioner.media.videos import VideoReader
 
         stream = ClipStream(self, options)
-        if is_path(path) and os.path.splitext(os.fsdecode(path))[1].lower() in IMAGE_EXTENSIONS:
+        is_still = is_path(path) and os.path.splitext(os.fsdecode(path))[1].lower() in IMAGE_EXTENSIONS
+        if is_still and still:
             stream.push(0.0, read_image(path))
             return stream.finish(0.0)
         size = None if self.region else self.image_size
-        with VideoReader(path, every=options.interval, size=size, threads=self._threads) as reader:
-            return stream.watch(reader)
+        try:
+            with VideoReader(path, every=options.interval, size=size, threads=self._threads) as reader:
+                return stream.watch(reader)
+        except VideoReadError as error:
+            if is_still and error.kind == "not_a_video":
+                raise VideoReadError(
+                    f"{printable(os.fsdecode(path))}: is a still picture, in which nothing happens; give --still "
+                    "(in Python still=True) if it is meant, or use the image command",
+                    kind=error.kind,
+                ) from error
+            raise
 
 
 def _open_again(model: str, captioner: ImageCaptioner | None, settings: dict[str, Any]) -> ClipClassifier:

@@ -12,10 +12,12 @@ from msgspec import Meta
 
 from captioner.clips.frames import PLAIN, Encode, View, measure_region
 from captioner.clips.head import frame_inputs, grid_change
+from captioner.clips.known import SCENE, SCENE_FRAMES
 from captioner.clips.local_motion import LOCAL_MOTION, LocalMotionMeter, mirrored_cells
 from captioner.clips.motion import MotionMeter, mirrored
 from captioner.errors import CaptionerError
 from captioner.media.clock import TOLERANCE
+from captioner.media.images import read_image
 from captioner.schema import Share, check_fields
 
 MOST_FRAMES = 1000
@@ -205,7 +207,8 @@ def measure_window(
 
     Returns:
         See `captioner.clips.head.frame_inputs`; ``local_motion`` has the cells (T - 1, rows, columns, CELL_SIZE)
-        of all frames but the first, always of the whole frame.
+        of all frames but the first, and ``scene`` the pooled embeddings (frames, C) of all or some frames, both always
+        of the whole frame.
     """
     vectors = [name for name in streams if name != LOCAL_MOTION]
     if region:
@@ -215,15 +218,24 @@ def measure_window(
             [sample.unrest for sample in samples[1:]],
             encode,
             image_size=image_size,
-            streams=vectors,
+            streams=[name for name in vectors if name != SCENE],
             view=view,
         )
+        if SCENE in streams:
+            inputs[SCENE] = _encode_scene(samples, encode, image_size, view)
     else:
         inputs = _measure_whole(samples, encode, vectors, view)
     if LOCAL_MOTION in streams:
         cells = np.stack([sample.cells for sample in samples])[1:]
         inputs[LOCAL_MOTION] = mirrored_cells(cells) if view.flip else cells
     return inputs
+
+
+def _encode_scene(samples: Sequence[Sample], encode: Encode, image_size: int, view: View) -> np.ndarray:
+    """Pooled embeddings of some whole frames, evenly spread."""
+    rows = np.linspace(0, len(samples) - 1, min(SCENE_FRAMES, len(samples))).round().astype(int)
+    squares = np.stack([read_image(samples[row].image, size=image_size) for row in rows])
+    return encode(np.ascontiguousarray(squares[:, :, ::-1]) if view.flip else squares)[1]
 
 
 def _measure_whole(samples: Sequence[Sample], encode: Encode, streams: Sequence[str], view: View):
@@ -255,7 +267,8 @@ def window_inputs(
     if grids is not None and "grid_change" in streams:
         grids = grids.reshape(len(grids), -1, grids.shape[-1])
         changes = np.concatenate([np.zeros_like(pooled[:1], np.float32), grid_change(grids[:-1], grids[1:])])
-    return frame_inputs(streams, pooled, motion, changes)
+    inputs = frame_inputs([name for name in streams if name != SCENE], pooled, motion, changes)
+    return inputs | ({SCENE: np.asarray(pooled, np.float32)} if SCENE in streams else {})
 
 
 def _encode_missing(samples: Sequence[Sample], encode: Encode) -> None:

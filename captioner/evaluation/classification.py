@@ -35,6 +35,18 @@ def confusion_matrix(truth: Sequence[str], predicted: Sequence[str | None], labe
     return matrix
 
 
+def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Area under the ROC curve: how often a positive has a higher score than a negative, a tie counting half.
+
+    Args:
+        positive: Scores (N,), at least one.
+        negative: Scores (M,), at least one.
+    """
+    ranked = np.sort(negative)
+    below, upto = (np.searchsorted(ranked, positive, side) for side in ("left", "right"))
+    return float((below + upto).mean() / (2 * len(ranked)))
+
+
 def evaluate_clips(
     truth: Mapping[Hashable, str],
     predictions: Mapping[Hashable, ClipPrediction],

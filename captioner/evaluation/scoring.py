@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from captioner.errors import CaptionerError, DatasetError
 from captioner.media.images import IMAGE_EXTENSIONS
 
@@ -89,6 +91,8 @@ def evaluate_classifier(
 ) -> dict:
     """Classifies the clips of a split and compares with their labels; intervals are over groups.
 
+    Clips with a label that is no class of the model, such as ``Other``, are foreign: to them any label is a mistake.
+
     Args:
         model: The clip classifier.
         dataset: From `captioner.training.clips.data.read_clips`.
@@ -96,13 +100,14 @@ def evaluate_classifier(
         progress: Called with how many clips are done, and of how many.
 
     Returns:
-        The report of `captioner.evaluation.classification.evaluate_clips`, with ``model``, ``split``, ``warnings`` and
-        ``failed``.
+        The report of `captioner.evaluation.classification.evaluate_clips` on the others, with ``model``, ``split``,
+        ``warnings`` and ``failed``, and where there are foreign clips ``foreign``: ``{"clips", "labelled", "auroc"}``,
+        how many there are, the share of them that gets a label, and the area under the ROC curve.
 
     Raises:
         DatasetError: There is nothing to score.
     """
-    from captioner.evaluation.classification import evaluate_clips
+    from captioner.evaluation.classification import auroc, evaluate_clips
 
     clips = dataset.split(split)
     predictions, failed = {}, []
@@ -114,8 +119,13 @@ def evaluate_classifier(
         progress(done, len(clips))
     if not predictions:
         raise DatasetError(f"{dataset.source}: none of the {len(clips)} clips of the split {split!r} can be read")
-    truth = {clip.name: clip.label for clip in clips if clip.name in predictions}
-    report = evaluate_clips(truth, predictions, groups={clip.name: clip.group for clip in clips})
+    truth = {clip.name: clip.label for clip in clips if clip.name in predictions and clip.label in model.labels}
+    known = {name: predictions.pop(name) for name in truth}
+    report = evaluate_clips(truth, known, groups={clip.name: clip.group for clip in clips})
+    if predictions:
+        both = (np.array([one.certainty for one in of.values()]) for of in (known, predictions))
+        labelled = sum(one.label is not None for one in predictions.values()) / len(predictions)
+        report["foreign"] = {"clips": len(predictions), "labelled": labelled, "auroc": auroc(*both)}
     return {"model": model.name, "split": split, "warnings": list(dataset.warnings), "failed": failed, **report}
 
 
@@ -128,6 +138,9 @@ def report_table(report: Mapping) -> str:
     lines = [f"clips {report['clips']}, without a label {report['unlabelled']}"]
     for name, key in (("accuracy", "accuracy"), ("macro F1", "macro_f1")):
         lines.append(f"{name} {{estimate:.1%}} ({{low:.1%}} to {{high:.1%}})".format(**report[key]))
+    if "foreign" in report:
+        line = "foreign clips {clips}, with a label {labelled:.1%}; AUROC of known against foreign {auroc:.3f}"
+        lines.append(line.format(**report["foreign"]))
     width = max(map(len, report["classes"]))
     for label, scores in report["classes"].items():
         shares = {key: "-" if scores[key] is None else f"{scores[key]:.0%}" for key in ("precision", "recall")}

@@ -57,7 +57,7 @@ KINDS = {
         ("concepts.json", "familiarity.json", "ranges.json"),
         "encoder|decoder",
     ),
-    "clip_classifier": Kind(("labels.json",), (), r"member\d\d?"),
+    "clip_classifier": Kind(("labels.json",), (), r"member\d\d?|known"),
     "forecaster": Kind((), (), "forecaster"),
 }
 MAX_WEIGHT_BYTES = 2**30

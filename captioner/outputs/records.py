@@ -154,6 +154,7 @@ class _Window:
     end: _Time
     label: str | None
     probability: _Value
+    known: _Value = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ class _AnyRecord:
     label: str | None = None
     probability: _Value = None
     probabilities: dict[str, _Value] | None = None
+    known: _Value = None
     truncated: bool = False
     warnings: tuple[str, ...] = ()
     windows: tuple[_Window, ...] = ()

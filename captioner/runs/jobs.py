@@ -267,6 +267,7 @@ class ClassifyClips:
         window: Length of a window in seconds; None is the model's own, as for the two below.
         stride: Seconds from window to window.
         threshold: Probability below which a clip gets no label.
+        still: Whether still pictures are meant to be classified as well.
         computing: What the model is run on.
     """
 
@@ -276,6 +277,7 @@ class ClassifyClips:
     window: float | None = None
     stride: float | None = None
     threshold: float | None = None
+    still: bool = False
     computing: Computing = Computing()
 
     def start(self) -> Process:
@@ -287,7 +289,7 @@ class ClassifyClips:
         model = self.computing.load(self.model, "clip classifier")
         chosen = {"window": self.window, "stride": self.stride, "threshold": self.threshold}
         model.window_options(**chosen)  # what is out of range shows before any clip is read
-        return _one_by_one(lambda path, report: model.classify(path, **chosen).to_dict())
+        return _one_by_one(lambda path, report: model.classify(path, still=self.still, **chosen).to_dict())
 
 
 def _one_by_one(work: Callable[[str, Callable[[float], None]], dict]) -> Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ INTERVAL = 1.0
 FRAMES_PER_SEGMENT = 8
 """Frames, at most, whose grids the decoder attends over for one caption, by default."""
 
-DEFAULT_CLASSIFIER = "ucf101-6"
+DEFAULT_CLASSIFIER = "actions"
 DEFAULT_FORECASTER = "forecaster"
 
 _BATCH_SIZE = 16
@@ -44,8 +45,8 @@ class VideoAnalyzer:
 
     Args:
         captioner: An `ImageCaptioner`, the name or folder of one, or None for the default one.
-        classifier: A `ClipClassifier`, the name or folder of one, ``"auto"`` for the shipped one where there is one, or
-            None for no labels.
+        classifier: A `ClipClassifier`, the name or folder of one, ``"auto"`` for the shipped one if it is open-set (see
+            `captioner.clips.classifier.is_open_set`), or None for no labels.
         forecaster: A `Forecaster`, the name or folder of one, ``"auto"`` for the shipped one where it knows the
             captioner's encoder, or None for no novelty curve.
         interval: Seconds between the frames that are captioned and forecast.
@@ -299,6 +300,17 @@ def _batches(samples: Iterator[_Sample], size: int) -> Iterator[list[_Sample]]:
         yield batch
 
 
+def labelling_classifier() -> str | None:
+    """Name of the shipped classifier that labels videos by default: only one that tells what it does not know."""
+    from captioner.clips.classifier import is_open_set
+    from captioner.models.saving import find_model, model_names
+
+    if DEFAULT_CLASSIFIER not in model_names():
+        return None
+    metadata = json.loads((find_model(DEFAULT_CLASSIFIER) / "metadata.json").read_text(encoding="utf-8"))
+    return DEFAULT_CLASSIFIER if is_open_set(metadata) else None
+
+
 def _captioner(captioner):
     if captioner is not None and not isinstance(captioner, (str, os.PathLike)):
         return captioner
@@ -312,10 +324,10 @@ def _captioner(captioner):
 
 def _classifier(classifier, captioner) -> tuple[Any, bool]:
     """The classifier, and whether it can take the captioner's embeddings."""
-    from captioner.models.saving import model_names, read_model
+    from captioner.models.saving import read_model
 
     if isinstance(classifier, str) and classifier == "auto":
-        classifier = DEFAULT_CLASSIFIER if DEFAULT_CLASSIFIER in model_names() else None
+        classifier = labelling_classifier()
     if classifier is None:
         return None, False
     if isinstance(classifier, (str, os.PathLike)):

@@ -129,6 +129,8 @@ def labels_between(
 ) -> tuple[tuple[str, float], ...]:
     """Labels of a stretch of a video: the windows' probabilities, averaged by how long each overlaps it.
 
+    The probabilities are those of a label with the possibility that nothing known happens.
+
     Args:
         windows: From the classifier.
         start: Seconds.
@@ -142,6 +144,7 @@ def labels_between(
     overlaps = [(seconds, window) for seconds, window in overlaps if seconds > 0]
     total = sum(seconds for seconds, _ in overlaps)
     names = overlaps[0][1].probabilities if overlaps else ()
+    overlaps = [(s * (1.0 if window.known is None else window.known), window) for s, window in overlaps]
     means = {name: sum(s * window.probabilities[name] for s, window in overlaps) / total for name in names}
     likely = sorted(((name, p) for name, p in means.items() if p >= threshold), key=lambda pair: -pair[1])
     return tuple(likely[:_MOST_LABELS])

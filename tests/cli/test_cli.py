@@ -490,7 +490,7 @@ class _Runner:
     options = WindowOptions(interval=0.5, window=2.0, stride=1.0)
     window_options = ClipClassifier.window_options
 
-    def classify(self, path, **windows):
+    def classify(self, path, *, still, **windows):
         from captioner.media.videos import VideoReader
 
         with VideoReader(path) as reader:
@@ -549,8 +549,8 @@ def test_windows_of_clips_are_those_of_the_method(run, films, classifier, chosen
         (["--stride", "1e-320"], "stride must be"),
         (["--stride", "1.5"], "stride (1.5 s) must not exceed window (1 s)"),
         (["--window", "3", "--stride", "4"], "stride (4 s) must not exceed window (3 s)"),
-        (["--threshold", "1.1"], "threshold must lie in 0..1"),
-        (["--threshold", "nan"], "threshold must lie in 0..1"),
+        (["--threshold", "1.1"], "threshold must be"),
+        (["--threshold", "nan"], "threshold must be"),
     ],
 )
 def test_senseless_requests_for_clips(run, films, classifier, tmp_path, options, reason):
@@ -559,6 +559,16 @@ def test_senseless_requests_for_clips(run, films, classifier, tmp_path, options,
     status, out, err = run("classify", films, "--output", output, *options)
     assert (status, out) == (2, "") and reason in err and len(err.splitlines()) == 1
     assert output.read_text() == "old"
+
+
+def test_still_pictures_are_refused_unless_they_are_meant(run, films, classifier, tmp_path):
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "photo.png")
+    status, out, err = run("classify", tmp_path / "photo.png")
+    assert status == 1 and "photo.png: is a still picture" in err and "--still" in err
+    assert run("classify", tmp_path)[0] == 2  # no clip there
+    for path in (tmp_path / "photo.png", tmp_path):
+        status, out, err = run("classify", path, "--still", "--format", "jsonl")
+        assert status == 0 and "photo.png" in out and not err
 
 
 def test_clips_in_which_nothing_known_happens(run, films, classifier):

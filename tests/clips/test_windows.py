@@ -246,7 +246,9 @@ def test_still_picture(tmp_path, region):
 
     model = load(save_classifier(tmp_path / "m", region=region))
     Image.fromarray(grey_frames(1)[0]).save(tmp_path / "still.png")
-    prediction = model.classify(tmp_path / "still.png")
+    with pytest.raises(VideoReadError, match=r"still\.png: is a still picture.*--still"):
+        model.classify(tmp_path / "still.png")
+    prediction = model.classify(tmp_path / "still.png", still=True)
     assert len(prediction.windows) == 1 and sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
@@ -274,7 +276,7 @@ def test_unreadable(classifier, tmp_path):
     with pytest.raises(VideoReadError, match=r"bad\.mp4"):
         classifier.classify(tmp_path / "bad.mp4")
     with pytest.raises(ImageReadError, match=r"bad\.png"):
-        classifier.classify(tmp_path / "bad.png")
+        classifier.classify(tmp_path / "bad.png", still=True)
     with pytest.raises(VideoReadError, match="absent"):
         classifier.classify(tmp_path / "absent.mp4")
 
@@ -380,9 +382,9 @@ def test_a_classifier_is_pickled_by_name_and_settings(classifier, video):
 
 
 def test_a_shipped_classifier_is_pickled_with_its_own_encoder(video):
-    if "ucf101-6" not in model_names():
+    if "actions" not in model_names():
         pytest.skip("the shipped classifier is absent")
-    model = captioner.load("ucf101-6", precision="f32")
+    model = captioner.load("actions", precision="f32")
     data = pickle.dumps(model)
     assert pickle.loads(data).classify(video) == model.classify(video) and len(data) < 2000
 

@@ -176,6 +176,21 @@ def test_timeline_shows_captions_labels_and_the_unusual_moment():
     assert len(plots.timeline_figure(video(windows=False, novelty=False)).axes) == 1
 
 
+def test_the_roc_curve_marks_the_threshold():
+    known, foreign = np.array([0.9, 0.8, 0.4, 0.95]), np.array([0.1, 0.2, 0.7])
+    curve, mark, _ = plots.roc_figure(known, foreign, 0.5).axes[0].lines
+    assert mark.get_xydata().tolist() == [[pytest.approx(1 / 3), 0.75]]
+    area = np.trapezoid(curve.get_ydata(), curve.get_xdata())
+    assert area == pytest.approx(np.mean([p > n for p in known for n in foreign]))
+    assert curve.get_xydata()[0].tolist() == [0, 0] and curve.get_xydata()[-1].tolist() == [1, 1]
+
+
+def test_what_can_be_predicted_but_is_never_true_has_no_row():
+    picture = plots.confusion_figure(np.array([[3, 0, 1], [0, 4, 0]]), ["a", "b", "nothing known"])
+    assert [text.get_text() for text in picture.axes[0].get_yticklabels()] == ["a", "b"]
+    assert "87.5% of 8 correct" in picture.get_suptitle()
+
+
 def test_reliability_states_the_expected_calibration_error():
     source = np.random.default_rng(1)
     confidence = source.uniform(size=500)

@@ -109,7 +109,7 @@ def video(name="clips/a.mp4", count=4, length=5.0, caption="a dog & a <cat>", **
         for i, label in enumerate(["running", None, "</svg><b>", "running"])
     )
     novelty = tuple(NoveltyPoint(i * duration / 10, float(i % 4), i == 7) for i in range(10))
-    values = dict(label="running", labels=windows, novelty=novelty, model="flickr8k", classifier="ucf101-6")
+    values = dict(label="running", labels=windows, novelty=novelty, model="flickr8k", classifier="actions")
     analysis = VideoAnalysis(duration, 320, 240, 29.97, segments, **{**values, **changes})
     return with_thumbnails(record_of(name, analysis), segments)
 
@@ -175,7 +175,7 @@ def test_a_video_s_page_shows_its_segments():
     page = Page(video_page(video()))
     assert len([one for one in page.all("li") if one.get("class") == "card"]) == 4
     for text in ("a.mp4", "0:20.0 long", "320 × 240", "29.97 frames", "4 segments", "label running", "long jump 80%",
-                 "a dog & a <cat> 3", "0:15.0 – 0:20.0", "25% sure", "captions by flickr8k", "labels by ucf101-6",
+                 "a dog & a <cat> 3", "0:15.0 – 0:20.0", "25% sure", "captions by flickr8k", "labels by actions",
                  "Unusual moments: 0:14.0", "empty where nothing known happens"):  # fmt: skip
         assert text in page.words, text
     assert "cut short" not in page.words
@@ -213,7 +213,7 @@ def test_lanes_without_data_are_left_out():
     assert Page(video_page(flat)).all("polyline")
 
 
-@pytest.mark.parametrize("classifier", ["ucf101-6", None])
+@pytest.mark.parametrize("classifier", ["actions", None])
 def test_nothing_known_in_a_video_is_never_written_as_none(classifier):
     windows = (Window(0.0, 20.0, None, 0.4),) if classifier else ()
     record = video(label=None, labels=windows, classifier=classifier)

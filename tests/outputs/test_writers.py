@@ -56,7 +56,7 @@ def video():
         Segment(4.0, 9.5, caption("a man rides a bike"), ()),
     )
     window = Window(0.0, 4.0, "running", 0.9, {"running": 0.9, "walking": 0.1})
-    return VideoAnalysis(9.5, 320, 240, 25.0, segments, "running", (window,), (), True, "flickr8k", "ucf101-6")
+    return VideoAnalysis(9.5, 320, 240, 25.0, segments, "running", (window,), (), True, "flickr8k", "actions")
 
 
 RECORDS = {

@@ -415,6 +415,8 @@ class TestLabels:
 
     def test_none(self):
         assert labels_between((), 0, 1, 0.0) == ()
+        unlikely = [replace(window, known=0.5) for window in self.windows]
+        assert labels_between(unlikely, 0, 4, 0.05) == (("a", pytest.approx(0.45)),)
         assert labels_between(self.windows, 8, 9, 0.0) == ()
         assert labels_between(self.windows, 0, 4, 0.95) == ()
 

@@ -18,6 +18,7 @@ with needs_extra("figures need matplotlib", "plots"), local_settings_unread():
         line_figure,
         reliability_figure,
         risk_coverage_figure,
+        roc_figure,
         scatter_figure,
         training_figure,
     )
@@ -36,6 +37,7 @@ __all__ = [
     "photos_figure",
     "reliability_figure",
     "risk_coverage_figure",
+    "roc_figure",
     "scatter_figure",
     "timeline_figure",
     "training_figure",

@@ -17,8 +17,8 @@ def confusion_figure(matrix: np.ndarray, labels: Sequence[str], *, title: str = 
     """A confusion matrix: counts as numbers, the share of each true class as colour.
 
     Args:
-        matrix: Counts, (classes, classes); rows are true classes, columns predicted ones.
-        labels: Class names, in the matrix's order.
+        matrix: Counts, (true classes, classes); rows are true classes, columns predicted ones.
+        labels: Class names, in the matrix's order; those beyond its rows can be predicted, but are never true.
         title: Heading.
     """
     matrix = np.asarray(matrix)
@@ -31,7 +31,7 @@ def confusion_figure(matrix: np.ndarray, labels: Sequence[str], *, title: str = 
         colour = "white" if share[row, column] > 0.55 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=TEXT_SIZE, color=colour)
     axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_yticks(range(len(matrix)), labels[: len(matrix)], parse_math=False)
     style_axes(axes, x="predicted class", y="true class", spines=True)
     scale = picture.colorbar(image, ax=axes, shrink=0.8)
     scale.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -39,6 +39,32 @@ def confusion_figure(matrix: np.ndarray, labels: Sequence[str], *, title: str = 
     scale.set_label("share of the true class (percent)", fontsize=TEXT_SIZE)
     correct = np.trace(matrix) / max(matrix.sum(), 1)
     heading(picture, f"{title}: {correct:.1%} of {matrix.sum()} correct")
+    return picture
+
+
+@fixed_settings()
+def roc_figure(positive: np.ndarray, negative: np.ndarray, threshold: float, *, title: str = "ROC") -> Picture:
+    """The receiver operating characteristic: what is kept of the known against what is taken for known of the foreign.
+
+    Args:
+        positive: Probabilities of the known (N,), 0..1.
+        negative: Of the foreign (M,).
+        threshold: Marked on the curve.
+        title: Heading.
+    """
+    levels = np.unique(np.concatenate([positive, negative, [0.0, 1.0 + 1e-9]]))[::-1]
+    kept, taken = ((one[None] >= levels[:, None]).mean(axis=1) for one in (positive, negative))
+    picture = new_picture(6.4, 5.6)
+    axes = picture.subplots()
+    axes.plot(taken, kept, color=COLOURS[0], linewidth=2.5)
+    chosen = [float(np.mean(one >= threshold)) for one in (negative, positive)]
+    axes.plot(*chosen, "o", color=COLOURS[3], markersize=9, label=f"the threshold: {chosen[1]:.1%}, {chosen[0]:.1%}")
+    axes.plot([0, 1], [0, 1], "--", color=GREY, label="at random")
+    axes.legend(fontsize=TEXT_SIZE, frameon=False, loc="lower right")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    style_axes(axes, x="foreign, taken for known (percent)", y="known, kept (percent)")
+    heading(picture, title)
     return picture
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from captioner.atomic import write_atomic
 from captioner.clips.frames import Encode, View
+from captioner.clips.known import SCENE
 from captioner.clips.local_motion import LOCAL_MOTION
 from captioner.clips.windows import WindowOptions, WindowSampler, measure_window
 from captioner.errors import DatasetError, VideoReadError
@@ -25,6 +26,8 @@ COLUMNS = ("clip", "label", "group", "split")
 """Columns of the table; the first two must be there."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 """Names of the splits in a table, and what they mean."""
+OTHER = "Other"
+"""Label of clips in which none of the classes happens; no class itself."""
 SMALLEST_CLASS = 4
 """Fewest clips of a class that can be trained on."""
 
@@ -76,6 +79,35 @@ class ClipDataset:
             there = ", ".join(f"{split} ({count})" for split, count in known.items()) or "none"
             raise DatasetError(f"{self.source}: the split {name!r} has no clips; there are: {there}; all also works")
         return clips
+
+    def known(self) -> ClipDataset:
+        """The same without the clips in which none of the classes happens."""
+        clips = tuple(clip for clip in self.clips if clip.label != OTHER)
+        return replace(self, clips=clips, labels=tuple(label for label in self.labels if label != OTHER))
+
+
+def read_all_clips(sources: Sequence[str | Path]) -> ClipDataset:
+    """Reads labelled clips of several sources together; names and groups are told apart by the names of the sources.
+
+    Args:
+        sources: See `read_clips`; at least one.
+
+    Raises:
+        DatasetError: One cannot be read, or two have the same name.
+    """
+    datasets = [read_clips(source) for source in sources]
+    if len(datasets) == 1:
+        return datasets[0]
+    names = [dataset.source.resolve().stem for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise DatasetError(f"{sources[0]}, ...: two data sets are called {Counter(names).most_common(1)[0][0]!r}")
+    clips = tuple(
+        replace(clip, name=f"{name}/{clip.name}", group=f"{name}/{clip.group}")
+        for name, dataset in zip(names, datasets, strict=True)
+        for clip in dataset.clips
+    )
+    warnings = tuple(warning for dataset in datasets for warning in dataset.warnings)
+    return ClipDataset(datasets[0].source, clips, tuple(sorted({clip.label for clip in clips})), warnings)
 
 
 def read_clips(source: str | Path) -> ClipDataset:
@@ -284,7 +316,7 @@ def measured_clips(
 
     Returns:
         Clip name to its views, and clip name to the reason where a clip cannot be read. The first view alone
-        has ``local_motion``.
+        has ``local_motion`` and ``scene``.
     """
     settings = json.dumps(
         [
@@ -329,7 +361,7 @@ def _measure_clip(path, encode, image_size, options, streams, region, views) -> 
     for view in views:
         measured.append(ClipWindows(spans, tuple(measure_window(s, encode, view=view, **settings) for *_, s in cut)))
         # The same in every view, but for left and right.
-        settings = {**settings, "streams": [name for name in streams if name != LOCAL_MOTION]}
+        settings = {**settings, "streams": [name for name in streams if name not in (LOCAL_MOTION, SCENE)]}
     return measured
 
 

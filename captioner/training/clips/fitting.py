@@ -25,12 +25,7 @@ from captioner.training.settings import check_setting
 
 VIEWS = {
     False: (PLAIN, View(flip=True)),
-    True: (
-        PLAIN,
-        View(flip=True),
-        View(zoom=0.85, shift=(0.05, -0.05)),
-        View(flip=True, zoom=1.2, shift=(-0.05, 0.05)),
-    ),
+    True: (PLAIN, View(flip=True, zoom=0.9, shift=(0.05, -0.05))),
 }
 """Views to train on, with and without regions; the first is the one that is classified."""
 

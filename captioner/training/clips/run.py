@@ -8,20 +8,25 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captioner.atomic import write_atomic
+from captioner.clips.classifier import captioner_encode
+from captioner.clips.head import ClipHead
+from captioner.clips.known import SCENE, KnownHead, looks
 from captioner.clips.local_motion import LOCAL_MOTION
-from captioner.clips.ridge import RIDGE
+from captioner.clips.ridge import RIDGE, RidgeConfig, RidgeHead
 from captioner.errors import DatasetError
-from captioner.evaluation.classification import evaluate_clips
+from captioner.evaluation.classification import auroc, evaluate_clips
 from captioner.models.saving import save_model
 from captioner.outputs.locks import exclusive
-from captioner.results import ClipPrediction
+from captioner.outputs.plots import confusion_figure, roc_figure
+from captioner.results import NOTHING_KNOWN, ClipPrediction
+from captioner.training.clips.card import model_card
 from captioner.training.clips.data import (
     Clip,
     ClipDataset,
@@ -29,15 +34,26 @@ from captioner.training.clips.data import (
     assign_splits,
     check_trainable,
     measured_clips,
-    read_clips,
+    read_all_clips,
 )
 from captioner.training.clips.fitting import (
     VIEWS,
     ClipOptions,
     TrainedHead,
     best_temperature,
+    clip_logits,
     clip_probabilities,
     fit_networks,
+    held_out,
+)
+from captioner.training.clips.foreign import ForeignExample, foreign_clips, foreign_looks, parts_of
+from captioner.training.clips.known import (
+    Examples,
+    best_threshold,
+    calibrated,
+    fit_known,
+    judged_scores,
+    kind_weights,
 )
 from captioner.training.clips.ridge import fit_ridges
 
@@ -55,6 +71,10 @@ COMPARED = (
 """Rows of the table in the model card: name and cell."""
 COMPARED_SEEDS = (0, 1, 2, 3, 4)
 """Seeds of each network in that table, however many the trained model has."""
+MOST_COMPARED = 60
+"""Foreign clips in that table at most."""
+KNOWN_FOLDS = 5
+"""Parts by which it is judged whether anything known happens, where the networks have none."""
 JUDGES = "judges"
 """Folder of the networks that are trained for the scores alone."""
 HIGHEST_THRESHOLD = 0.5
@@ -80,10 +100,12 @@ class ClipTraining:
 
 @exclusive
 def train_clips(
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     output: str | Path,
     options: ClipOptions | None = None,
     *,
+    negatives: Sequence[ForeignExample] = (),
+    leave_out: Sequence[str] = (),
     captioner: ImageCaptioner | None = None,
     cache: str | Path | None = None,
     val_share: float = 0.2,
@@ -96,9 +118,12 @@ def train_clips(
     A training that was stopped goes on where it was: measurements are cached a clip, networks checkpointed an epoch.
 
     Args:
-        data: See `captioner.training.clips.data.read_clips`.
+        data: See `captioner.training.clips.data.read_clips`; several are taken together. Clips with the label
+            `captioner.training.clips.data.OTHER` are negatives.
         output: The model folder; what the training itself needs goes into ``training`` below it.
         options: Settings.
+        negatives: What nothing known happens in; see `captioner.training.clips.foreign.read_foreign`.
+        leave_out: Which negatives among the data are left out; see there.
         captioner: The captioner whose encoder is shared; None is the default one.
         cache: Where measurements are cached; None is ``output/training``.
         val_share: Share of the clips that validate, where the data name no split.
@@ -117,7 +142,9 @@ def train_clips(
     output = Path(output)
     training = output / "training"
     started = time.monotonic()
-    dataset = assign_splits(read_clips(data), val_share=val_share)
+    whole = read_all_clips([data] if isinstance(data, str | Path) else list(data))
+    foreign = [*foreign_clips(whole.clips, leave_out), *negatives]
+    dataset = assign_splits(whole.known(), val_share=val_share)
     check_trainable(dataset)
     if captioner is None:
         from captioner.loading import load
@@ -125,10 +152,24 @@ def train_clips(
         captioner = load()
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
     key = captioner.encoder_sha256
-    measured, failures = measure(clips, captioner, options, cache or training, key=key, progress=progress)
+    cache = cache or training
+    measured, failures = measure(clips, captioner, options, cache, key=key, progress=progress)
     dataset, warnings = _without(dataset, failures)
     check_trainable(dataset)
     clips = [clip for clip in dataset.clips if clip.split in ("train", "val")]
+    unlike, unread = foreign_looks(
+        foreign,
+        captioner_encode(captioner),
+        cache=cache,
+        key=key,
+        image_size=captioner.image_size,
+        options=options.windows,
+        region=options.region,
+        progress=progress and (lambda done, total: progress("foreign", 1, 1, done, total, 0.0)),
+    )
+    warnings += tuple(f"left out: {reason}" for reason in unread.values())
+    foreign = [one for one in foreign if one.name in unlike]
+    known_head, known_judged, foreign_judged = fit_and_judge(clips, measured, foreign, unlike, dataset.labels, options)
 
     settings: Mapping = {"key": key, "progress": progress}
     heads = _fit(clips, measured, dataset.labels, options, folder=training, **settings)
@@ -140,19 +181,39 @@ def train_clips(
     truth = [dataset.labels.index(clip.label) for clip in judged]
     temperature = best_temperature(logits, judged, truth)
     shares = clip_probabilities(logits, judged, temperature)
-    threshold = lowest_useful_threshold(shares, truth)
+    happens = np.array([known_judged[clip.name] for clip in judged])
+    certain = shares * happens[:, None]
+    elsewhere = np.array([foreign_judged[one.name] for one in foreign])
+    if foreign:
+        right = np.where(shares.argmax(axis=1) == truth, certain[np.arange(len(judged)), truth], 0.0)
+        weights = kind_weights([one.kind for one in foreign])
+        threshold = best_threshold(right, elsewhere, weights, HIGHEST_THRESHOLD)
+    else:
+        threshold = lowest_useful_threshold(certain, truth)
     scores = evaluate_clips(
         {clip.name: clip.label for clip in judged},
-        {clip.name: _prediction(row, dataset.labels, threshold) for clip, row in zip(judged, shares, strict=True)},
+        {
+            clip.name: _prediction(row, one, dataset.labels, threshold)
+            for clip, row, one in zip(judged, shares, happens, strict=True)
+        },
         groups={clip.name: clip.group for clip in judged},
     )
+    if foreign:
+        scores["foreign"] = foreign_scores(happens, elsewhere, foreign, threshold)
+        write_atomic(output / "roc.png", roc_figure(happens, elsewhere, threshold).to_png())
     rows: tuple[dict, ...] = ()
     if compare:
-        rows = tuple(compare_networks(clips, measured, dataset.labels, options, folder=training, **settings))
-    figure = confusion_figure(scores)
-    write_atomic(output / "confusion.png", figure)
+        strange = _alike([one for one in foreign if not one.still])
+        seen, _ = measure(strange, captioner, options, cache, key=key, progress=progress)
+        strange = [clip for clip in strange if clip.name in seen]
+        everything = {**measured, **seen}
+        rows = tuple(compare_networks(clips, strange, everything, dataset.labels, options, folder=training, **settings))
+    confusion = scores["confusion"]
+    figure = confusion_figure(np.array(confusion["counts"]), [*confusion["labels"], NOTHING_KNOWN])
+    write_atomic(output / "confusion.png", figure.to_png())
     config = {
         "ridge" if options.cell == RIDGE else "network": heads[0].config.to_dict(),
+        "known": {**asdict(known_head.config), "slopes": list(known_head.config.slopes)},
         "members": len(heads),
         "region": options.region,
         "interval": options.interval,
@@ -163,9 +224,10 @@ def train_clips(
         "encoder": {"model": captioner.name, "sha256": captioner.encoder_sha256},
     }
     facts = {
-        "data": str(Path(data).name),
+        "data": whole.source.name,
         "clips": {split: sum(clip.split == split for clip in clips) for split in ("train", "val")},
         "groups": len({clip.group for clip in clips}),
+        "foreign": dict(Counter(one.kind for one in foreign)),
         "left_out": sorted(failures),
         "options": options.without(),
         "command": command,
@@ -174,14 +236,15 @@ def train_clips(
         "seconds": round(time.monotonic() - started),
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "keras": _keras_version()},
     }
+    weights = {f"member{i}/{name}": value for i, head in enumerate(heads) for name, value in head.weights.items()}
     save_model(
         output,
         kind="clip_classifier",
         config=config,
-        weights={f"member{i}/{name}": value for i, head in enumerate(heads) for name, value in head.weights.items()},
+        weights=weights | {f"known/{name}": value for name, value in known_head.weights.items()},
         texts={"labels.json": json.dumps(list(dataset.labels), ensure_ascii=False) + "\n"},
         metadata=facts,
-        card=model_card(output.name, dataset, config, facts),
+        card=model_card(output, dataset, config, facts, _drawn(foreign, elsewhere)),
     )
     return ClipTraining(output, scores, rows, warnings)
 
@@ -196,10 +259,6 @@ def measure(
     progress: Callable[..., None] | None = None,
 ) -> tuple[dict[str, list[ClipWindows]], dict[str, str]]:
     """Measures clips with a captioner's encoder; see `captioner.training.clips.data.measured_clips`."""
-    from captioner.clips.classifier import captioner_encode
-    from captioner.clips.head import STREAMS
-
-    local = (LOCAL_MOTION,) if LOCAL_MOTION in options.streams else ()
     return measured_clips(
         cache,
         clips,
@@ -207,11 +266,121 @@ def measure(
         key=key,
         image_size=captioner.image_size,
         options=options.windows,
-        streams=STREAMS + local,
+        # Appearance is compared with, and costs nothing.
+        streams=tuple(dict.fromkeys((*options.streams, "appearance", SCENE))),
         region=options.region,
         views=VIEWS[options.region],
         progress=progress and (lambda done, total: progress("measuring", 1, 1, done, total, 0.0)),
     )
+
+
+def fit_and_judge(
+    clips: Sequence[Clip],
+    measured: Mapping[str, Sequence[ClipWindows]],
+    foreign: Sequence[ForeignExample],
+    unlike: Mapping[str, np.ndarray],
+    labels: Sequence[str],
+    options: ClipOptions,
+) -> tuple[KnownHead, dict[str, float], dict[str, float]]:
+    """Fits what tells known from foreign, and judges it on recordings, and on foreign kinds, that it has not seen.
+
+    Args:
+        clips: Known clips.
+        measured: From `measure`.
+        foreign: Foreign examples.
+        unlike: Name to looks, from `captioner.training.clips.foreign.foreign_looks`.
+        labels: The classes.
+        options: ``folds``; without, `KNOWN_FOLDS`, or as many as the recordings allow.
+
+    Returns:
+        The head, fitted to all; the mean probability over the windows of each known clip, and of each foreign one, by
+        heads that were fitted to other recordings and kinds.
+    """
+    parts = _recordings(clips, options)
+    number = {name: index for index, part in enumerate(parts) for name in part}
+    known = _examples([(c.name, c.label, looks(measured[c.name][0].inputs), number[c.name]) for c in clips])
+    others = None
+    if foreign:
+        which = parts_of(foreign, len(parts)).tolist()
+        others = _examples([(f.name, f.kind, unlike[f.name], part) for f, part in zip(foreign, which, strict=True)])
+    own, away = judged_scores(known, others, labels)
+    share = None if others is None else kind_weights(others.kinds)
+    head = calibrated(fit_known(known, others, labels), own, away, share)
+    judged = [_by_clip(known, head.probability(own))]
+    judged.append({} if others is None else _by_clip(others, head.probability(away)))
+    return head, *judged
+
+
+def _recordings(clips: Sequence[Clip], options: ClipOptions) -> list[set[str]]:
+    """Parts of the clips, whole recordings each."""
+    for count in range(options.folds or KNOWN_FOLDS, 1, -1):
+        try:
+            return held_out(clips, count, options.seeds[0])
+        except DatasetError:  # fewer recordings than parts
+            if options.folds:
+                raise
+    val = {clip.name for clip in clips if clip.split == "val"}
+    return [val, {clip.name for clip in clips} - val]
+
+
+def _examples(rows: Sequence[tuple[str, str, np.ndarray, int]]) -> Examples:
+    counts = [len(values) for _, _, values, _ in rows]
+    repeated = [[row[i] for row, count in zip(rows, counts, strict=True) for _ in range(count)] for i in (0, 1, 3)]
+    return Examples(
+        np.concatenate([row[2] for row in rows]), tuple(repeated[1]), np.array(repeated[2]), tuple(repeated[0])
+    )
+
+
+def _by_clip(examples: Examples, probabilities: np.ndarray) -> dict[str, float]:
+    gathered: dict[str, list[float]] = {}
+    for name, probability in zip(examples.clips, probabilities, strict=True):
+        gathered.setdefault(name, []).append(float(probability))
+    return {name: float(np.mean(values)) for name, values in gathered.items()}
+
+
+def foreign_scores(
+    known: np.ndarray, foreign: np.ndarray, examples: Sequence[ForeignExample], threshold: float
+) -> dict:
+    """How well known and foreign are told apart, on kinds and recordings that were not trained on.
+
+    Whether a foreign example would get a label is judged by the probability that anything known happens alone: at most
+    so many do.
+
+    Args:
+        known: That probability of known clips.
+        foreign: Likewise of foreign examples.
+        examples: Those.
+        threshold: Of the model.
+
+    Returns:
+        ``{"examples", "labelled", "auroc", "kinds"}``; the share that gets a label is over all, ``kinds`` gives
+        ``{"examples", "labelled", "auroc"}`` by kind.
+    """
+    kinds = {}
+    for kind in sorted({one.kind for one in examples}):
+        rows = foreign[[one.kind == kind for one in examples]]
+        kinds[kind] = {
+            "examples": len(rows),
+            "labelled": float(np.mean(rows >= threshold)),
+            "auroc": auroc(known, rows),
+        }
+    return {
+        "examples": len(foreign),
+        "labelled": float(np.mean(foreign >= threshold)),
+        "auroc": auroc(known, foreign),
+        "kinds": kinds,
+    }
+
+
+def _drawn(foreign: Sequence[ForeignExample], probabilities: np.ndarray, count: int = 10):
+    """Foreign examples drawn at random, every kind in turn: (name, probability)."""
+    order = np.random.default_rng(0).permutation(len(foreign))
+    seen: Counter = Counter()
+    ranked = []
+    for index in order:
+        seen[foreign[index].kind] += 1
+        ranked.append((seen[foreign[index].kind], len(ranked), index))
+    return [(foreign[i].name, float(probabilities[i])) for *_, i in sorted(ranked)[:count]]
 
 
 def lowest_useful_threshold(shares: np.ndarray, truth: Sequence[int]) -> float:
@@ -229,6 +398,7 @@ def lowest_useful_threshold(shares: np.ndarray, truth: Sequence[int]) -> float:
 
 def compare_networks(
     clips: Sequence[Clip],
+    foreign: Sequence[Clip],
     measured: Mapping[str, Sequence[ClipWindows]],
     labels: Sequence[str],
     options: ClipOptions,
@@ -241,7 +411,8 @@ def compare_networks(
 
     Args:
         clips: See `captioner.training.clips.fitting.fit_networks`.
-        measured: Likewise.
+        foreign: Clips in which none of the classes happens.
+        measured: Likewise, of both.
         labels: Likewise.
         options: Likewise; cell, seeds and, without motion, streams are replaced.
         folder: Where the trained model's own networks are, which are not trained again, and where the others go.
@@ -249,8 +420,9 @@ def compare_networks(
         progress: Likewise.
 
     Yields:
-        ``{"network", "motion", "accuracy", "spread", "seeds", "folds"}``: mean and standard deviation over the seeds of
-        the accuracy of single networks on clips that they were not trained on.
+        ``{"network", "motion", "accuracy", "spread", "auroc", "seeds", "folds"}``: mean and standard deviation over the
+        seeds of the accuracy of single networks on clips that they were not trained on; and how well the energy of
+        their logits alone (Liu et al. 2020) tells those from the foreign ones, None where there are none.
     """
     for title, cell in COMPARED:
         for motion in (False, True):
@@ -269,9 +441,41 @@ def compare_networks(
                 "motion": motion,
                 "accuracy": float(np.mean(accuracies)),
                 "spread": float(np.std(accuracies)),
+                "auroc": energy_auroc(heads, foreign, measured) if foreign else None,
                 "seeds": len(accuracies),
                 "folds": options.folds,
             }
+
+
+def energy_auroc(
+    heads: Sequence[TrainedHead], foreign: Sequence[Clip], measured: Mapping[str, Sequence[ClipWindows]]
+) -> float:
+    """Mean area under the ROC curve of the clips that judge a head against foreign clips, by the energy of its logits.
+
+    The energy is the logarithm of the sum of the exponentials of the logits, averaged over the windows of a clip.
+    """
+    areas = []
+    for head in heads:
+        inference = (RidgeHead if isinstance(head.config, RidgeConfig) else ClipHead)(head.config, head.weights)
+        both = (head.logits, clip_logits(inference, foreign, measured))
+        known, strange = (
+            np.array([np.logaddexp.reduce(logits, axis=-1).mean() for logits in one.values()]) for one in both
+        )
+        areas.append(auroc(known, strange))
+    return float(np.mean(areas))
+
+
+def _alike(foreign: Sequence[ForeignExample]) -> list[Clip]:
+    """Some foreign clips, every kind in turn, as clips that can be measured as the known ones are."""
+    seen: Counter = Counter()
+    ranked = []
+    for number, one in enumerate(foreign):
+        seen[one.kind] += 1
+        ranked.append((seen[one.kind], number))
+    return [
+        Clip(one.name, one.path, one.kind, one.kind)
+        for one in (foreign[number] for _, number in sorted(ranked)[:MOST_COMPARED])
+    ]
 
 
 def seed_accuracies(
@@ -286,129 +490,6 @@ def seed_accuracies(
         chosen = clip_probabilities(logits, judged).argmax(axis=1)
         accuracies.append(float(np.mean([labels[i] == clip.label for i, clip in zip(chosen, judged, strict=True)])))
     return accuracies
-
-
-def confusion_figure(scores: Mapping) -> bytes:
-    """The confusion matrix as a PNG picture."""
-    from captioner.outputs.plots import Picture
-    from captioner.outputs.plots.settings import fixed_settings
-
-    labels, counts = scores["confusion"]["labels"], np.array(scores["confusion"]["counts"])
-    columns = [*labels, "none"] if counts[:, -1].any() else list(labels)
-    counts = counts[:, : len(columns)]
-    side = 2.2 + 0.55 * len(columns)
-    with fixed_settings():
-        figure = Picture(figsize=(side, side), dpi=100, layout="constrained")
-        axes = figure.add_subplot()
-        axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(*counts.shape):
-            share = counts[row, column] / max(counts[row].sum(), 1)
-            axes.text(
-                column,
-                row,
-                str(counts[row, column]),
-                ha="center",
-                va="center",
-                color="white" if share > 0.5 else "black",
-            )
-        axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_xlabel("classified as")
-        axes.set_ylabel("is")
-        return figure.to_png()
-
-
-def model_card(name: str, dataset: ClipDataset, config: Mapping, facts: Mapping) -> str:
-    """The README.md of a model folder."""
-    scores, options = facts["scores"], facts["options"]
-    looks = "the square region in which something moves" if config["region"] else "whole frames"
-    steps = f"every {config['interval']:g} s in windows of {config['window']:g} s"
-    if "ridge" in config:
-        what = f"Ridge regression looks at {looks} {steps}. Of each window it is told mean and spread over time of: "
-        what += ", ".join(name for name in config["ridge"]["streams"] if name != LOCAL_MOTION)
-        if LOCAL_MOTION in config["ridge"]["streams"]:
-            what += "; and how things move place by place in the whole frame (motion boundaries and contours, VLAD)"
-        seen = "on which it was not fitted"
-        if options["folds"]:
-            seen += f" ({options['folds']}-fold cross-validation by group over train and val, which"
-        else:
-            seen += " (val, which"
-        seen += " also chose the temperature):"
-    else:
-        network = config["network"]
-        what = f"{config['members']} networks ({network['cell']}, {network['units']} units, attention pooling), "
-        what += f"averaged, look at {looks} {steps}. Of each frame they are told: {', '.join(network['streams'])}"
-        seen = "on which the networks that they judge were "
-        if options["folds"]:
-            seen += f"neither trained nor stopped ({options['folds']}-fold cross-validation by group over train and "
-            seen += f"val, with networks of their own, trained on {options['folds'] - 2} parts instead of "
-            seen += f"{options['folds'] - 1}; it also chose the temperature):"
-        else:
-            seen += "not trained (val; it also chose when to stop, and the temperature):"
-    counts = Counter((clip.label, clip.split) for clip in dataset.clips)
-    accuracy, macro = scores["accuracy"], scores["macro_f1"]
-    lines = [
-        f"# {name}",
-        "",
-        f"Names what happens in a clip: {', '.join(dataset.labels)}.",
-        "",
-        f"{what}.",
-        f"The frames are encoded by the captioner `{config['encoder']['model']}`, whose encoder is not stored here "
-        "again. Inference is NumPy.",
-        "",
-        "```python",
-        "import captioner",
-        f'captioner.load("{name}").classify("clip.mp4")',
-        "```",
-        "",
-        "## Quality",
-        f"On {scores['clips']} clips {seen}",
-        "",
-        "| | estimate | 95 % interval (bootstrap by group) |",
-        "| --- | --- | --- |",
-        f"| accuracy | {accuracy['estimate']:.1%} | {accuracy['low']:.1%} to {accuracy['high']:.1%} |",
-        f"| macro F1 | {macro['estimate']:.3f} | {macro['low']:.3f} to {macro['high']:.3f} |",
-        f"| expected calibration error | {scores['expected_calibration_error']:.3f} | |",
-        "",
-        "| class | recall | precision | train clips | val clips |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for label in dataset.labels:
-        found = scores["classes"][label]
-        precision = "" if found["precision"] is None else f"{found['precision']:.1%}"
-        trained, validated = counts[label, "train"], counts[label, "val"]
-        lines.append(f"| {label} | {found['recall']:.1%} | {precision} | {trained} | {validated} |")
-    lines += ["", "![Confusion matrix](confusion.png)", ""]
-    if facts["comparison"]:
-        seeds, folds = facts["comparison"][0]["seeds"], facts["comparison"][0]["folds"]
-        judged = f"{folds}-fold cross-validation by group" if folds else "the same clips"
-        lines += [
-            "## Does order matter, does motion?",
-            f"Accuracy of each by itself ({judged}), mean ± standard deviation over {seeds} seeds:",
-            "",
-            "| what reads the frames | appearance only | with motion |",
-            "| --- | --- | --- |",
-        ]
-        for title in dict.fromkeys(row["network"] for row in facts["comparison"]):
-            pair = [row for row in facts["comparison"] if row["network"] == title]
-            cells = [
-                f"{row['accuracy']:.1%} ± {row['spread']:.1%}" for row in sorted(pair, key=lambda row: row["motion"])
-            ]
-            lines.append(f"| {title} | {' | '.join(cells)} |")
-        lines.append("")
-    lines += [
-        "## Use",
-        f"A label is given where its calibrated probability (temperature {config['temperature']:.2f}) is at least "
-        f"{config['threshold']:g}. The classes above are all that it knows: a clip of something else can get a label, "
-        "and a high probability, all the same.",
-        "",
-        "## Training",
-        f"{facts['clips']['train']} train and {facts['clips']['val']} val clips of {facts['groups']} recordings; no "
-        "recording is in two splits.",
-    ]
-    if facts["command"]:
-        lines += ["", "```", facts["command"], "```"]
-    return "\n".join(lines) + "\n"
 
 
 def _fit(clips, measured, labels, options: ClipOptions, *, folder: Path, key: str, progress, judges: bool = False):
@@ -426,10 +507,11 @@ def _without(dataset: ClipDataset, failures: Mapping[str, str]) -> tuple[ClipDat
     return replace(dataset, clips=clips), warnings
 
 
-def _prediction(row: np.ndarray, labels: Sequence[str], threshold: float) -> ClipPrediction:
+def _prediction(row: np.ndarray, known: float, labels: Sequence[str], threshold: float) -> ClipPrediction:
     best = int(row.argmax())
     shares = {label: float(share) for label, share in zip(labels, row, strict=True)}
-    return ClipPrediction(labels[best] if row[best] >= threshold else None, float(row[best]), shares)
+    label = labels[best] if row[best] * known >= threshold else None
+    return ClipPrediction(label, float(row[best]), shares, known=float(known))
 
 
 def _keras_version() -> str:

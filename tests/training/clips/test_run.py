@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_makers import write_video
+from PIL import Image
 
 from captioner.clips.head import STREAMS
 from captioner.errors import CaptionerError, DatasetError
@@ -438,3 +439,66 @@ def test_single_class_is_refused_before_anything_is_computed(tmp_path):
         (tmp_path / "a" / f"{number}.mp4").write_bytes(b"x")
     with pytest.raises(DatasetError, match="single class"):
         train_clips(tmp_path, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory):
+    """Clips and photos of colours, which are neither bright nor dark."""
+    root = tmp_path_factory.mktemp("foreign") / "colours"
+    rng = np.random.default_rng(1)
+    lines = ["clip,label"]
+    for number, (kind, colour) in enumerate((kind, colour) for kind, colour in COLOURS.items() for _ in range(3)):
+        noise = rng.integers(-20, 20, (6, 48, 64, 3))
+        frames = list((noise + colour).clip(0, 255).astype(np.uint8))
+        (root / "Other").mkdir(parents=True, exist_ok=True)
+        write_video(root / "Other" / f"{kind}_{number}.mp4", frames, fps=10.0)
+        Image.fromarray(frames[0]).save(root / f"{kind}{number}.png")
+        lines.append(f"Other/{kind}_{number}.mp4,Other")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+
+
+@pytest.mark.parametrize("asked", ["class", "folder"])
+def test_foreign_clips_teach_what_is_not_known(tmp_path, bright_and_dark, coloured, captioner, asked):
+    from captioner.clips.classifier import ClipClassifier, is_open_set
+    from captioner.models.saving import read_model
+    from captioner.training.clips.foreign import read_foreign
+    from captioner.training.clips.run import train_clips
+
+    if asked == "class":
+        data, foreign = [bright_and_dark, coloured], []
+    else:
+        data, foreign = bright_and_dark, read_foreign(coloured)
+    options = replace(QUICK, seeds=(0,), epochs=4)
+    training = train_clips(data, tmp_path / "open", options, captioner=captioner, negatives=foreign)
+    model = ClipClassifier(read_model(training.folder), captioner)
+    assert model.labels == ("bright", "dark") and model.known.config.background
+    found = training.scores["foreign"]
+    assert {"Other/red", "Other/green", "Other/blue"} <= set(found["kinds"])
+    assert found["examples"] == (9 if asked == "class" else 18) and 0 <= found["labelled"] <= 1
+    assert (is_open_set(model.metadata)) == (found["labelled"] <= 0.1 and found["auroc"] >= 0.97)
+    assert model.classify(bright_and_dark / "dark0.mp4").label == "dark"
+    strange = model.classify(coloured / "Other" / "red_0.mp4")
+    assert strange.label is None and strange.known < 0.5
+    card = (training.folder / "README.md").read_text()
+    assert all(part in card for part in ("Other/red", "AUROC", "roc.png", "nothing known"))
+    assert (training.folder / "roc.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_foreign_clips_the_card_says_how_far_it_goes(trained):
+    card = (trained.folder / "README.md").read_text()
+    assert "is not known" in card and "--negatives" in card and "roc.png" not in card
+    config = json.loads((trained.folder / "config.json").read_text())
+    assert config["known"]["background"] is False and "foreign" not in trained.scores
+
+
+def test_notes_stand_in_the_card(tmp_path, bright_and_dark, captioner):
+    from captioner.training.clips.run import train_clips
+
+    (tmp_path / "noted").mkdir()
+    (tmp_path / "noted" / "notes.md").write_text("## What was tried\nThis and that.\n")
+    train_clips(bright_and_dark, tmp_path / "noted", replace(QUICK, cell="ridge", streams=None), captioner=captioner)
+    assert "## What was tried\nThis and that.\n\n## Use" in (tmp_path / "noted" / "README.md").read_text()
