@@ -52,7 +52,7 @@ def test_not_where_it_is_no_terminal_or_unwanted(monkeypatch, silent):
     with ProgressBars(silent=silent) as bars:
         bars.update("letters", 1, 2)
         bars.say("failed: [bold]x.mp4[/bold] \udcff")
-    assert stream.getvalue() == "failed: [bold]x.mp4[/bold] \\udcff\n"
+    assert stream.getvalue() == "failed: [bold]x.mp4[/bold] \\xff\n"
 
 
 def test_a_batch(monkeypatch):
