@@ -1,12 +1,14 @@
 """Says what is in photographs and videos: captions, actions and unusual moments, on a CPU, offline.
 
-    import captioner
+```python
+import captioner
 
-    model = captioner.load()
-    print(model.caption("photo.jpg"))
+model = captioner.load()
+print(model.caption("photo.jpg"))
 
-    analysis = captioner.VideoAnalyzer().analyze("clip.mp4")
-    labels = captioner.load("actions").classify("clip.avi")
+analysis = captioner.VideoAnalyzer().analyze("clip.mp4")
+labels = captioner.load("actions").classify("clip.avi")
+```
 """
 
 from __future__ import annotations
