@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,19 @@ def test_the_installed_package_is_found_in_the_folder_that_holds_the_clone(clone
     command = "import captioner; print(captioner.__version__, captioner.list_models())"
     found = subprocess.run([python, "-c", command], cwd=folder, capture_output=True, text=True, check=True)
     assert found.stdout == f"{captioner.__version__} {captioner.list_models()}\n"
+
+
+def test_everything_but_code_is_in_the_wheel_too(clone):
+    python, folder = clone
+    wheel = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, folder / "captioner"]
+    subprocess.run([python, *wheel], check=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        packed = set(archive.namelist())
+    listed = subprocess.run(
+        ["git", "ls-files", "captioner", "saved_models"], cwd=folder / "captioner", capture_output=True, text=True
+    ).stdout.split()
+    listed = [path if path.startswith("captioner/") else f"captioner/{path}" for path in listed]
+    assert {path for path in listed if path != "captioner/saved_models"} <= packed
 
 
 # What the extras install is hidden, as if it were not there.
