@@ -9,6 +9,7 @@ SECTIONS = (
     "videos",
     "novelty",
     "growth",
+    "folder",
     "workers",
     "training",
 )
