@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import signal
+import sys
 from collections import deque
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from batch_tasks import make, results, run
 
 from captioner.errors import CaptionerError
 from captioner.runs import workers
+from captioner.runs.ray import process_with_ray
 from captioner.runs.workers import MOST_DEATHS, process_isolated
 
 
@@ -101,3 +106,91 @@ def test_what_stops_everything_is_nobodys_fault(ahead):
         for answer in process_isolated(Task(ahead), ["good0", "good1", "full", "good2"], time_limit=1):
             answered.append(answer)
     assert [path for path, _ in answered] == ["good0", "good1"]
+
+
+# --- Ray, pretended: the real one is in test_ray ---------------------------------------------------------------------
+
+
+class PretendedRay(ModuleType):
+    """Ray as far as `process_with_ray` uses it; like the real one it takes SIGTERM for itself when it starts."""
+
+    def __init__(self, wait):
+        super().__init__("ray")
+        self._wait = wait
+        self.killed = []
+        self.is_down = False
+        self.exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def is_initialized(self):
+        return False
+
+    def init(self, **options):
+        signal.signal(signal.SIGTERM, lambda number, frame: pytest.fail("Ray ended the process"))
+
+    def cluster_resources(self):
+        return {"CPU": 1}
+
+    def remote(self, **options):
+        def decorate(actor):
+            def start(*arguments):
+                started = actor(*arguments)
+                return SimpleNamespace(work=SimpleNamespace(remote=lambda portion: (started.work, tuple(portion))))
+
+            return SimpleNamespace(remote=start)
+
+        return decorate
+
+    def wait(self, futures, timeout):
+        self._wait()
+        return futures[:1], []
+
+    def get(self, future):
+        work, portion = future
+        return work(list(portion))
+
+    def kill(self, actor):
+        self.killed.append(actor)
+
+    def shutdown(self):
+        self.is_down = True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_with_ray_a_signal_ends_a_run_as_without(tmp_path, monkeypatch, number):
+    waits = []
+
+    def wait():
+        waits.append(0)
+        if len(waits) == 3:
+            signal.raise_signal(number)
+
+    ray = PretendedRay(wait)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    make(tmp_path / "in", *(f"{i}.mp4" for i in range(5)))
+    summary = run(tmp_path / "in", tmp_path / "out", engine=process_with_ray)
+    assert (summary.done, summary.interrupted, summary.exit_status) == (2, True, 130)
+    assert "The same command again goes on from here." in str(summary)
+    assert len(results(tmp_path / "out")) == 2 and ray.is_down and ray.killed
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
+    assert run(tmp_path / "in", tmp_path / "out", engine=process_with_ray).done == 3
+
+
+def test_with_ray_what_stops_everything_is_nobodys_fault(tmp_path, monkeypatch):
+    class Full:
+        ahead = 1
+
+        def start(self):
+            def process(paths, report):
+                for path in paths:
+                    if path.endswith("2.mp4"):
+                        raise CaptionerError("the disk is full", kind="disk_full")
+                    yield {"text": path, "duration": 1.0}
+
+            return process
+
+    monkeypatch.setitem(sys.modules, "ray", PretendedRay(lambda: None))
+    make(tmp_path / "in", *(f"{i}.mp4" for i in range(4)))
+    summary = run(tmp_path / "in", tmp_path / "out", Full(), engine=process_with_ray)
+    assert (summary.done, summary.failed, summary.stopped.kind) == (2, 0, "disk_full")
