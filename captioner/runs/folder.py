@@ -352,16 +352,17 @@ def _headers(folder: Path) -> Iterator[tuple[str, dict | None]]:
         folders.sort()
         for name in sorted(names):
             path = os.path.join(parent, name)
-            if name.endswith(".json") and (text := _beginning(path)).startswith(_MARK):
+            text = _beginning(path) if name.endswith(".json") else None
+            if text is not None and (text.startswith(_MARK) or _MARK.startswith(text)):
                 yield os.path.relpath(path, folder).removesuffix(".json"), _header(text)
 
 
-def _beginning(path: str) -> str:
+def _beginning(path: str) -> str | None:
     try:
         with open_regular(path, follow_links=False) as file:
             return file.read(_HEADER_BYTES).decode("utf-8", "replace")
     except OSError:
-        return ""
+        return None
 
 
 def _header(text: str) -> dict | None:

@@ -252,7 +252,7 @@ def test_sidecars_of_formats_that_are_not_asked_for_again_do_not_stay_behind(tmp
 # --- torn results ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
 def test_a_torn_result_is_made_again(tmp_path, share):
     source, output = filled(tmp_path)
     whole = (output / "a.mp4.json").read_bytes()
