@@ -331,6 +331,24 @@ def _named_variables(model):
             yield "/".join(parts[-2:]), variable
 
 
+def refuse_foreign(folder: str | os.PathLike) -> None:
+    """Refuses a folder in which `save_model` would replace files that are of no model, such as a project's README.md.
+
+    Raises:
+        CaptionerError: There are such files (``kind`` is ``foreign``).
+    """
+    folder = Path(folder)
+    there = [name for name in ("README.md", "config.json") if os.path.lexists(folder / name)]
+    try:
+        if there:
+            _config(folder, _read(folder, "config.json", MAX_TEXT_BYTES))
+    except ModelLoadError as error:
+        raise CaptionerError(
+            f"{folder}: holds {' and '.join(there)}, of no model, which would be replaced; choose another folder",
+            kind="foreign",
+        ) from error
+
+
 def save_model(
     folder: str | os.PathLike,
     *,
@@ -356,11 +374,13 @@ def save_model(
         The folder.
 
     Raises:
-        CaptionerError: The folder cannot be written, or a weight does not fit into float16.
+        CaptionerError: The folder cannot be written or holds files that are of no model, or a weight does not fit into
+            float16.
     """
     from captioner.atomic import write_atomic
 
     folder = Path(folder)
+    refuse_foreign(folder)
     with np.errstate(over="ignore"):
         packed = {name: np.asarray(value, np.float32).astype(np.float16) for name, value in weights.items()}
     for name, value in packed.items():

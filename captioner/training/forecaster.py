@@ -19,7 +19,7 @@ from keras import ops
 
 from captioner.errors import DatasetError
 from captioner.models.recurrent import GRUCell
-from captioner.models.saving import save_model
+from captioner.models.saving import refuse_foreign, save_model
 from captioner.outputs.locks import exclusive
 from captioner.training.settings import check_setting
 from captioner.videos.forecaster import Forecaster, ForecasterConfig, standardised
@@ -142,6 +142,7 @@ def fit_forecaster(
     from captioner.models.saving import read_model
 
     options = options or ForecasterTraining()
+    refuse_foreign(output)
     videos = _checked(embeddings)
     keras.utils.set_random_seed(options.seed)
     mean, basis = principal_components(videos, options.components)

@@ -23,6 +23,7 @@ from captioner.models.saving import (
     model_names,
     named_weights,
     read_model,
+    refuse_foreign,
     save_model,
     weights_hash,
 )
@@ -497,3 +498,15 @@ def test_every_file_of_the_shipped_folders_is_in_their_checksums(name):
     assert set(sums) == read - {"metadata.json"}
     for file, sum in sums.items():
         assert hashlib.sha256((saved.folder / file).read_bytes()).hexdigest() == sum
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_files_that_are_of_no_model_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(CaptionerError, match="of no model, which would be replaced") as caught:
+        refuse_foreign(tmp_path)
+    assert caught.value.kind == "foreign"
+    with pytest.raises(CaptionerError, match="of no model"):
+        save_model(tmp_path, kind="forecaster", config={}, weights={}, texts={}, metadata={}, card="")
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    refuse_foreign(tmp_path / "new")

@@ -35,6 +35,7 @@ from captioner.models.saving import (
     load_weights,
     named_weights,
     read_model,
+    refuse_foreign,
     save_model,
     variable_shapes,
     weights_hash,
@@ -161,6 +162,8 @@ class CaptionTraining:
         if list(stages) != [stage for stage in STAGES if stage in stages]:
             order = f"stages go in the order {', '.join(STAGES)}, each once, not {', '.join(stages)}"
             raise CaptionerError(order, kind="usage")
+        for stage in stages:
+            refuse_foreign(self.output / stage)
         records: dict[str, dict] = {}
         for stage in stages:
             earlier = list(records) or STAGES[: STAGES.index(stage)]

@@ -22,7 +22,7 @@ from captioner.clips.local_motion import LOCAL_MOTION
 from captioner.clips.ridge import RIDGE, RidgeConfig, RidgeHead
 from captioner.errors import DatasetError
 from captioner.evaluation.classification import auroc, evaluate_clips
-from captioner.models.saving import save_model
+from captioner.models.saving import refuse_foreign, save_model
 from captioner.outputs.locks import exclusive
 from captioner.outputs.plots import confusion_figure, roc_figure
 from captioner.results import NOTHING_KNOWN, ClipPrediction
@@ -140,6 +140,7 @@ def train_clips(
     if options.cell == RIDGE:  # one is shipped, so that one judges each clip
         options = replace(options, seeds=options.seeds[:1])
     output = Path(output)
+    refuse_foreign(output)
     training = output / "training"
     started = time.monotonic()
     whole = read_all_clips([data] if isinstance(data, str | Path) else list(data))
