@@ -7,6 +7,9 @@ import os
 import stat
 from typing import BinaryIO
 
+MAX_TABLE_BYTES = 2**30
+"""Limit on tables and lists that describe data sets."""
+
 
 def irregular(status: os.stat_result) -> str | None:
     """What something is that is no regular file: ``a folder``, or ``a device or a pipe``; None for a regular file."""

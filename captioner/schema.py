@@ -101,6 +101,8 @@ def fit(
     """
     try:
         value = msgspec.convert(record, kind)
+    except UnicodeEncodeError as problem:  # of text where there should be something else
+        raise error(f"{where}: holds text that is no UTF-8; {remedy}", kind="read") from problem
     except (msgspec.ValidationError, CaptionerError, RecursionError) as problem:
         raise error(f"{where}: {_sentence(problem)}; {remedy}", kind="read") from problem
     if not more and (unknown := _unknown(record, value)):
@@ -119,7 +121,7 @@ def check_fields(value: Any) -> None:
         given = given.item() if hasattr(given, "item") else given  # a NumPy number
         try:
             msgspec.convert(given, hint)
-        except msgspec.ValidationError as problem:
+        except (msgspec.ValidationError, UnicodeEncodeError) as problem:
             raise CaptionerError(
                 f"{name} {_sentence(problem)} (it is {printable(repr(given)[:50])})", kind="usage"
             ) from problem

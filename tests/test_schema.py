@@ -65,6 +65,7 @@ def test_a_right_file():
         ('{"inner": {"names": ["a", ""]}}', r"inner\.names\[1\] must be text of length >= 1"),
         ('{"inner": {"names": ["\\u001b[31m"]}}', r"inner\.names\[0\] must be text of printable characters"),
         ('{"inner": {"names": ["\\udcff"]}}', r"inner\.names\[0\] must be text of printable characters"),
+        ('{"inner": {"heads": "\\udcff"}}', "holds text that is no UTF-8"),
         ('{"inner": {"names": ["a\\n"]}}', r"inner\.names\[0\] must be text of printable characters"),
         ('{"inner": {}, "table": {"": {}}}', r"a name in table must be text of length >= 1"),
         ('{"inner": {"tails": 3}}', r"inner\.tails is a setting that this version does not know"),

@@ -113,6 +113,11 @@ def rewrite(folder: Path, change=lambda config: None) -> None:
     config = json.loads((folder / "config.json").read_text())
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
+    reseal(folder)
+
+
+def reseal(folder: Path) -> None:
+    """Makes the checksums of a model folder fit its files."""
     metadata = json.loads((folder / "metadata.json").read_text())
     sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     texts = {name: sums[name] for name in metadata["texts_sha256"]}

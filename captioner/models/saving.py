@@ -229,7 +229,7 @@ class Arrays:
         return shape, count * max(dtype.itemsize, 4)
 
     def _refused(self, error: object) -> ModelLoadError:
-        return ModelLoadError(f"{self._where}: not a file of plain arrays ({printable(str(error))}); get it again")
+        return ModelLoadError(f"{self._where}: not a file of plain arrays ({_shown(str(error))}); get it again")
 
 
 @dataclass(frozen=True)
@@ -499,7 +499,7 @@ def _named(folder: Path, name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    return printable(name if len(name) <= 80 else f"{name[:80]}...")
+    return printable(name if len(name) <= 120 else f"{name[:120]}...")
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:

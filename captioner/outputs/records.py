@@ -32,7 +32,7 @@ MAX_LINE_BYTES = 2**25
 MAX_LINES_BYTES = 2**36
 """Limit on all of ``results.jsonl``."""
 
-_Value = Annotated[float, Meta(ge=-1e15, le=1e15)] | None  # None where it was no number
+_Value = Annotated[float, Meta(ge=-1e15, le=1e15)]
 _Time = Annotated[float, Meta(ge=0, le=1e9)]
 
 # Characters that are legal inside a JSON string but end a line for `str.splitlines` and some readers, and the
@@ -115,7 +115,7 @@ def json_line(record: Record, *, ascii_only: bool = False) -> str:
 @dataclass(frozen=True)
 class _Error:
     message: str
-    type: str = ""
+    type: str
     kind: str = ""
 
 
@@ -143,7 +143,7 @@ class _Segment:
     start: _Time
     end: _Time
     caption: str
-    confidence: _Value = None
+    confidence: _Value = 0.0
     labels: tuple[_Label, ...] = ()
     thumbnail: str | None = None
 
@@ -154,7 +154,7 @@ class _Window:
     end: _Time
     label: str | None
     probability: _Value
-    known: _Value = None
+    known: _Value | None = None
 
 
 @dataclass(frozen=True)
@@ -171,20 +171,24 @@ class _AnyRecord:
     file: str
     error: _Error | None = None
     caption: str | None = None
-    score: _Value = None
-    confidence: _Value = None
-    familiarity: _Value = None
+    score: _Value | None = None
+    confidence: _Value | None = None
+    familiarity: _Value | None = None
     finished: bool | None = None
     words: tuple[_Word, ...] = ()
     alternatives: tuple[_Alternative, ...] = ()
     model: str | None = None
     thumbnail: str | None = None
     duration: _Time = 0.0
+    width: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    height: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    fps: _Value = 0.0
+    classifier: str | None = None
     segments: tuple[_Segment, ...] = ()
     label: str | None = None
-    probability: _Value = None
+    probability: _Value | None = None
     probabilities: dict[str, _Value] | None = None
-    known: _Value = None
+    known: _Value | None = None
     truncated: bool = False
     warnings: tuple[str, ...] = ()
     windows: tuple[_Window, ...] = ()
@@ -192,12 +196,13 @@ class _AnyRecord:
 
 
 _TELLING = {
-    "error": (),
-    "segments": ("duration", "label", "truncated"),
-    "probabilities": ("label", "probability"),
-    "caption": ("score", "confidence"),
+    "error": ("error",),
+    "segments": ("segments", "duration", "width", "height", "fps", "label", "truncated", "model", "classifier"),
+    "probabilities": ("probabilities", "label", "probability"),
+    "caption": ("caption", "score", "confidence", "alternatives"),
 }
-"""Field that tells what a record is about, the most telling first, to the others that such a record has."""
+"""Field that tells what a record is about, the most telling first, to those that such a record has."""
+_MAY_BE_NONE = {"label", "model", "classifier"}
 
 
 def read_record(path: str | os.PathLike) -> dict | None:
@@ -217,7 +222,8 @@ def read_record(path: str | os.PathLike) -> dict | None:
     telling = next((name for name in _TELLING if name in record), None)
     if telling is None:
         return record if set(record) - {"file", "run", "thumbnail"} else None
-    is_whole = record[telling] is not None and set(_TELLING[telling]) <= set(record)
+    is_whole = all(name in record and (record[name] is not None or name in _MAY_BE_NONE) for name in _TELLING[telling])
+    is_whole &= all({"confidence", "labels"} <= set(one) for one in record.get("segments", ()))
     return record if is_whole else None
 
 

@@ -61,15 +61,22 @@ def test_a_torn_result_is_none(tmp_path, record):
         (PHOTO, {"caption": None}),
         (PHOTO, {"caption": ["a", "dog"]}),
         (PHOTO, {"score": "good"}),
+        (PHOTO, {"confidence": None}),
+        (PHOTO, {"confidence": "\udcff"}),
+        (VIDEO, {"windows": [{"start": 0, "end": 2, "label": None, "probability": None}]}),
+        (CLIP, {"probabilities": {"run": None}}),
         (PHOTO, {"words": "a dog"}),
         (PHOTO, {"alternatives": [{"caption": "x"}]}),
         (PHOTO, {"thumbnail": 3}),
         (VIDEO, {"duration": None}),
         (VIDEO, {"duration": -1}),
+        (VIDEO, {"fps": "25"}),
+        (VIDEO, {"classifier": 3}),
         (VIDEO, {"duration": 1e300}),
         (VIDEO, {"segments": {}}),
         (VIDEO, {"segments": [{**SEGMENT, "start": "0"}]}),
         (VIDEO, {"segments": [{"start": 0, "end": 1}]}),
+        (VIDEO, {"segments": [{"start": 0, "end": 1, "caption": "a dog"}]}),
         (VIDEO, {"segments": [{**SEGMENT, "labels": [3]}]}),
         (VIDEO, {"truncated": "no"}),
         (VIDEO, {"novelty": [1, 2]}),
@@ -84,10 +91,14 @@ def test_an_edited_result_is_none(tmp_path, record, change):
     assert read_record(write(tmp_path, {**record, **change})) is None
 
 
-@pytest.mark.parametrize("missing", ["file", "caption", "score", "duration", "label", "truncated", "probability"])
+@pytest.mark.parametrize(
+    "missing",
+    ["file", "caption", "score", "alternatives", "duration", "fps", "label", "truncated", "model", "probability"],
+)
 def test_what_every_reader_needs_is_there(tmp_path, missing):
     for record in (PHOTO, VIDEO, CLIP):
-        if missing in record and not (missing == "caption" and record is PHOTO):  # then it is no photo's any more
+        # Without its caption a record is no photo's any more, and the model of a photo is not looked at.
+        if missing in record and not (missing in ("caption", "model") and record is PHOTO):
             part = {key: value for key, value in record.items() if key != missing}
             assert read_record(write(tmp_path, part)) is None
     assert read_record(write(tmp_path, {"run": RUN, "file": "a"})) is None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captioner.errors import DatasetError
+from captioner.files import MAX_TABLE_BYTES, read_regular
 from captioner.media.images import IMAGE_EXTENSIONS
 
 SPLITS = ("train", "dev", "test")
@@ -351,7 +352,7 @@ def _json(path: Path):
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular(path, MAX_TABLE_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: not UTF-8 text (byte {error.start}); get the file again") from error
     except OSError as error:

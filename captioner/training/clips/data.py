@@ -20,6 +20,7 @@ from captioner.clips.known import SCENE
 from captioner.clips.local_motion import LOCAL_MOTION
 from captioner.clips.windows import WindowOptions, WindowSampler, measure_window
 from captioner.errors import DatasetError, VideoReadError
+from captioner.files import MAX_TABLE_BYTES, read_regular
 from captioner.media.videos import VIDEO_EXTENSIONS, VideoReader
 
 COLUMNS = ("clip", "label", "group", "split")
@@ -145,14 +146,16 @@ def read_clips(source: str | Path) -> ClipDataset:
 
 def _read_table(table: Path) -> tuple[list[Clip], list[str]]:
     try:
-        text = table.read_text(encoding="utf-8-sig")
+        text = read_regular(table, MAX_TABLE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{table}: cannot be read as UTF-8 text ({error})") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = reader.fieldnames or []
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown or not {"clip", "label"} <= set(columns) or len(set(columns)) < len(columns):
-        reason = f"unknown column {unknown[0]!r}" if unknown else "the columns clip and label must each be there once"
+        reason = (
+            f"unknown column {unknown[0][:50]!r}" if unknown else "the columns clip and label must each be there once"
+        )
         raise DatasetError(f"{table}: {reason}; the columns are {', '.join(COLUMNS)}, the last two optional")
     clips, missing, lines = [], [], {}
     for row in reader:
@@ -164,6 +167,8 @@ def _read_table(table: Path) -> tuple[list[Clip], list[str]]:
         row = {key: value.strip() for key, value in row.items()}
         if not row["clip"] or not row["label"]:
             raise DatasetError(f"{where}: clip and label must not be empty")
+        if "\0" in row["clip"]:
+            raise DatasetError(f"{where}: {row['clip'][:50]!r} holds a null character, which no name of a file does")
         path = table.parent / row["clip"]
         key = path.resolve()
         if key in lines:

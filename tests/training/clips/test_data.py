@@ -82,6 +82,8 @@ def test_missing_clips_are_left_out_and_listed(tmp_path):
     [
         ("clip,label,colour\n1.mp4,run,red\n", "unknown column 'colour'"),
         ("clip\n1.mp4\n", "clip and label"),
+        (f"clip,label,{'x' * 20_000}\n1.mp4,run,red\n", "unknown column 'x{50}'"),
+        ("clip,label\n1\0.mp4,run\n", "line 2: .*null character"),
         ("clip,label,label\n1.mp4,run,walk\n", "once"),
         ("", "clip and label"),
         ("clip,label\n1.mp4\n", "line 2"),
