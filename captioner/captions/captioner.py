@@ -273,6 +273,7 @@ class ImageCaptioner:
         constraints: dict[str, Any] = {
             "start": special.start_of(style),
             "end": special.end,
+            "once": () if options.repeat_words else special.meaningful,
             "forbidden": special.forbidden,
             "prefix": self._known_words(prefix, "prefix"),
         }

@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Meta
 
 from captioner.errors import CaptionerError, ModelLoadError
+from captioner.models.words import FUNCTION_WORDS
 from captioner.schema import decode
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
@@ -42,6 +43,7 @@ class Tokenizer:
     Attributes:
         pad, start, end, unknown: Numbers of the special tokens: 0, 1, 2, 3.
         forbidden: Numbers of all tokens that no caption may hold.
+        meaningful: Numbers of the words that carry a meaning of their own.
     """
 
     pad, start, end, unknown = range(4)
@@ -51,6 +53,9 @@ class Tokenizer:
         self.words = (*SPECIAL, *words, *(f"<{style}>" for style in self.styles))
         self._last_word = len(SPECIAL) + len(words) - 1
         self.forbidden = (self.pad, self.start, self.unknown, *range(self._last_word + 1, len(self.words)))
+        self.meaningful = tuple(
+            number for number, word in enumerate((*SPECIAL, *words)) if word not in FUNCTION_WORDS | set(SPECIAL)
+        )
         self._numbers = {word: number for number, word in enumerate(self.words)}
         if len(self._numbers) != len(self.words):
             twice = next(word for word, count in Counter(self.words).items() if count > 1)

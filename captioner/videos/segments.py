@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from captioner.evaluation.diversity import FUNCTION_WORDS
 from captioner.media.clock import TOLERANCE
 from captioner.media.shots import split_long
 from captioner.models.runtime import Features
+from captioner.models.words import FUNCTION_WORDS
 from captioner.results import Caption, Segment, Window
 
 _MOST_LABELS = 3

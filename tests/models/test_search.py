@@ -455,3 +455,42 @@ def test_impossible_demands(options, more):
 def test_imports_neither_tensorflow_nor_keras():
     code = "import sys, captioner.models.search; sys.exit(bool({'tensorflow', 'keras', 'openvino'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("prefix", [(), (4, 4)])
+def test_words_used_once_against_filtered_exhaustive(prefix):
+    """Words 4 and 5 may not come again; 6 and 7 may. What the prefix repeats is its own affair."""
+    model = TinyModel(3)
+    options = SearchOptions(beam_size=4**4, max_length=4, n_best=5)
+
+    def keep(words):
+        rest = words[len(prefix) :]
+        spent = set(prefix)
+        return words[: len(prefix)] == prefix and not any(
+            word in (4, 5) and (word in spent or word in rest[:i]) for i, word in enumerate(rest)
+        )
+
+    for image, found in enumerate(run(model, [0, 1, 2], options, once=(4, 5), prefix=prefix)):
+        expected = model.exhaustive(image, 4, DEFAULT, keep=keep, min_length=max(1, len(prefix)))[:5]
+        assert [h.tokens for h in found] == [words for _, words in expected]
+        np.testing.assert_allclose([h.score for h in found], [score for score, _ in expected], rtol=1e-5)
+
+
+def test_every_strategy_uses_words_once_and_in_any_batch():
+    model = TinyModel(7, sharpness=4, bonus={END: -6.0})  # without the limit it would say the same again and again
+    for options in (
+        SearchOptions(strategy="greedy", max_length=6),
+        SearchOptions(strategy="sample", max_length=6, seed=3),
+        SearchOptions(beam_size=3, max_length=6),
+    ):
+        free = run(model, range(6), options)
+        assert any(len(set(best[0].tokens)) < len(best[0].tokens) for best in free)
+        found = run(model, range(6), options, once=WORDS)
+        assert all(len(set(best[0].tokens)) == len(best[0].tokens) for best in found)
+        for image, best in enumerate(found):
+            assert run(model, [image], options, once=WORDS)[0][0].tokens == best[0].tokens
+
+
+def test_a_required_phrase_may_repeat_itself():
+    found = run(TinyModel(3), [0], SearchOptions(beam_size=4, max_length=5), must_include=[(4, 4)], once=WORDS)[0][0]
+    assert contains(found.tokens, (4, 4))

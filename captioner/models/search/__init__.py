@@ -36,6 +36,7 @@ def search(
     prefix: Sequence[int] = (),
     must_include: Sequence[int | Sequence[int]] = (),
     avoid: Sequence[int] = (),
+    once: Sequence[int] = (),
     each: Sequence[tuple[Sequence[int | Sequence[int]], Sequence[int]]] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
@@ -57,6 +58,8 @@ def search(
             for every number of contained words.
         avoid: Words that no caption may contain after the prefix. Unlike ``forbidden`` they keep their probability: a
             caption that had to do without the likeliest word has the low score that it deserves.
+        once: Words that no caption may use a second time, unless ``must_include`` has them (n-gram blocking, Paulus
+            et al. 2018, of single words). They keep their probability as well. Needs a forbidden token.
         each: For every image what its own captions must include and avoid besides: ``(must_include, avoid)``.
         seeds: Sampling only: one for each image; default ``options.seed`` for all.
 
@@ -86,6 +89,7 @@ def search(
     run = Batch(step, state, memory, options, start, end, forbidden)
     run.force(prefix)
     run.avoid(avoided)
+    run.use_once(sorted(set(once).difference(*(phrase for own in phrases for phrase in own))))
     if any(phrases) or (options.strategy == "beam" and options.beam_size > 1):
         beam_search(run, Phrases(phrases, run.vocabulary_size), prefix)
     elif options.strategy == "sample":

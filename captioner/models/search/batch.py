@@ -51,12 +51,14 @@ class Batch:
         self._memory = tuple(memory)
         self._forbidden = np.asarray(sorted(set(forbidden)), np.intp)
         self._avoided: list[np.ndarray] = []  # for every image; empty where none avoids anything
+        self._once: np.ndarray | None = None  # for every token, whether it may occur once only
         self._steps: list[_Step] = []
         self._work: np.ndarray | None = None
         self.options = options
         self.end = end
         self.images = np.arange(len(self._state[0]))
         self.tokens = np.full((len(self.images), 1), start, np.int32)
+        self._words = self.tokens[..., None]  # of every beam so far, start included (images, beams, length + 1)
         self.totals = np.zeros((len(self.images), 1))
         self.length = 0
         self._endings: list[list[_Ending]] = [[] for _ in self.images]
@@ -104,7 +106,18 @@ class Batch:
             self._avoided = [np.asarray(sorted(own), np.intp) for own in words]
             self._rule_out(self.logprobs)
 
+    def use_once(self, words):
+        """Rules out these words from here on in captions that hold them already."""
+        if len(words):
+            self._once = np.zeros(self.vocabulary_size, bool)
+            self._once[np.asarray(words)] = True
+            self._rule_out(self.logprobs)
+
     def _rule_out(self, logprobs):
+        if self._once is not None:
+            # where there is nothing to rule out, a word is named that is ruled out anyway
+            spent = np.where(self._once[self._words], self._words, self._forbidden[0])
+            np.put_along_axis(logprobs, spent.astype(np.intp), -np.inf, axis=2)
         if self._avoided:
             for position, image in enumerate(self.images):
                 logprobs[position, :, self._avoided[image]] = -np.inf
@@ -133,6 +146,8 @@ class Batch:
         rows = (kept[:, None] * beams + parents[kept]).reshape(-1)
         self._state = tuple(part[rows] for part in self._state)
         self.tokens = np.ascontiguousarray(tokens[kept], np.int32)
+        history = np.take_along_axis(self._words[kept], parents[kept][..., None], axis=1)
+        self._words = np.concatenate([history, self.tokens[..., None]], axis=2)
         self.totals = totals[kept]
         self.logprobs, self._attention = self._advance()
         return kept

@@ -30,6 +30,7 @@ class SearchOptions:
         temperature: Sampling only: logits are divided by it; below 1 is more careful, above 1 bolder.
         top_k: Sampling only: choose among that many likeliest words; 0 is no limit.
         top_p: Sampling only: choose among the likeliest words that reach this probability together, 0..1.
+        repeat_words: Whether a caption may use a word that carries meaning twice, as in "a woman and a woman".
         seed: Sampling only: of an image; the same image and seed give the same caption in any batch.
 
     Raises:
@@ -46,6 +47,7 @@ class SearchOptions:
     top_k: Annotated[int, Meta(ge=0, le=2**31)] = 0
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     seed: Annotated[int, Meta(ge=0)] = 0
+    repeat_words: bool = False
 
     def __post_init__(self):
         check_fields(self)

@@ -254,6 +254,7 @@ class CaptionTraining:
                 start=special.start_of(self.data.style_of(files[0])),
                 end=special.end,
                 forbidden=special.forbidden,
+                once=special.meaningful,
             )
             captions.update((file, special.decode(best[0].tokens)) for file, best in zip(files, found, strict=True))
         return captions
