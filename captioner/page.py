@@ -129,6 +129,7 @@ class Uploads:
         if os.path.realpath(path).startswith(os.path.join(os.path.realpath(self.path), "")):
             with contextlib.suppress(OSError):
                 os.unlink(path)
+                os.rmdir(os.path.dirname(path))  # Gradio makes one for each file
 
     def sweep(self) -> int:
         """Deletes what is older than `KEPT_SECONDS`; gives the bytes of the rest."""
@@ -249,6 +250,7 @@ def build_page(page: Page, uploads: Uploads | None = None) -> Any:
             return await keep(path)
 
         component.async_move_resource_to_block_cache = keep_unless_address
+        component._process_single_file = lambda sent: sent.path  # Gradio would leave an empty file beside it
         return component
 
     with gr.Blocks(title="captioner", analytics_enabled=False) as blocks:

@@ -253,7 +253,7 @@ def test_served(served, photo):
     (uploads,) = folder.glob("captioner-page-*")
 
     def kept():
-        return [path for path in uploads.rglob("*") if path.is_file() and path.stat().st_size]
+        return [path for path in uploads.rglob("*") if path.is_file()]
 
     status, text = upload(port, photo.read_bytes(), "photo.png")
     assert status == 200
@@ -261,6 +261,7 @@ def test_served(served, photo):
     assert kept() == [Path(path)] and os.stat(path).st_mode & 0o077 == os.stat(uploads).st_mode & 0o077 == 0
     said = caption(port, path)
     assert "event: complete" in said and not os.path.exists(path)
+    assert len(kept()) == 1, "the picture of where it looked"
     assert all(os.stat(one).st_mode & 0o077 == 0 for one in kept())
 
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
