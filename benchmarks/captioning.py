@@ -12,10 +12,6 @@ from captioner.models.search import SearchOptions
 
 BEAMS = (1, 3, 5)
 BATCHES = (1, 16, 64)
-_ONE_SEARCH = (
-    "`require_objects=False`: one search a photo. By default a photo unlike those of the training is searched again if "
-    "its caption lacks an object that the encoder is sure of. Nearly all photos here are such: the worst case."
-)
 TARGET = 150.0  # captions a second on two cores
 
 
@@ -59,7 +55,6 @@ def _sweep(setup: Setup) -> list[Table]:
             f"{len(files)} different JPEG files of 640x480, read, encoded and captioned by `captioner.caption_many` on "
             f"{cores()} cores; medians of {setup.repeats} rounds in turns. Aim at beam 3, batch 16, two cores: "
             f"{TARGET:g}.",
-            _ONE_SEARCH,
         ],
     )
     beside = Table(
@@ -71,8 +66,8 @@ def _sweep(setup: Setup) -> list[Table]:
     return [sweep, beside]
 
 
-def _program(model, files, beam: int, batch: int, require_objects: bool | str = False):
-    options = {"beam_size": beam, "batch_size": batch, "require_objects": require_objects}
+def _program(model, files, beam: int, batch: int):
+    options = {"beam_size": beam, "batch_size": batch}
     return lambda: sum(1 for _ in captioner.caption_many(model, files, **options))
 
 
@@ -97,12 +92,12 @@ def _parts(setup: Setup) -> Table:
 
     def search_all():
         batches = (features[i : i + 16] for i in range(0, len(images), 16))
-        return sum(len(model.caption_features(batch, options, require_objects=False)) for batch in batches)
+        return sum(len(model.caption_features(batch, options)) for batch in batches)
 
     def one_after_the_other():
         for i in range(0, len(files), 16):
             batch = np.stack([read_image(file, size=size) for file in files[i : i + 16]])
-            model.caption_features(model.encode(batch), options, require_objects=False)
+            model.caption_features(model.encode(batch), options)
         return len(files)
 
     names = {
@@ -111,7 +106,6 @@ def _parts(setup: Setup) -> Table:
         "search, beam 3": search_all,
         "one after the other": one_after_the_other,
         "pipeline": _program(model, files, 3, 16),
-        "pipeline, as by default": _program(model, files, 3, 16, "auto"),
     }
     measured = rates(names, setup.repeats)
     alone = min(measured[name].median for name in ("reading files", "encoder", "search, beam 3"))

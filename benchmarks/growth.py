@@ -14,7 +14,7 @@ wanted = int(sys.argv[3])
 sources = (files[i % len(files)] for i in range(wanted))
 next(captioner.caption_many(model, files[:1]))
 start = time.perf_counter()
-done = sum(1 for _ in captioner.caption_many(model, sources, require_objects=False))
+done = sum(1 for _ in captioner.caption_many(model, sources))
 result = {"work_s": time.perf_counter() - start, "done": done}
 """
 

@@ -20,12 +20,7 @@ def measure(setup: Setup) -> list[Table]:
     """See the module."""
     files = photos(setup.folder, setup.size(128, 4))
     model = captioner.load(setup.model)
-    programs = {
-        "captioner, beam 3": lambda: sum(1 for _ in captioner.caption_many(model, files, require_objects=False))
-    }
-    programs["captioner, beam 3, objects searched for again"] = lambda: sum(
-        1 for _ in captioner.caption_many(model, files)
-    )
+    programs = {"captioner, beam 3": lambda: sum(1 for _ in captioner.caption_many(model, files))}
     programs["captioner, greedy"] = lambda: sum(1 for _ in captioner.caption_many(model, files, strategy="greedy"))
     programs["Keras tutorial loop, greedy"] = _tutorial(files[: setup.size(6, 1)])
     notes = [f"All on {cores()} cores in one process, in turns, from the same JPEG files."]

@@ -65,6 +65,10 @@ class Caption:
         model: Name of the model that wrote it.
         familiarity: How much the photo resembles those that the model was trained on: the share of them, 0..1, that are
             at least as unusual. Below `UNFAMILIAR` the model is far from what it knows. None where it cannot tell.
+        tags: Words that people would use for the photo, most likely first, each with the calibrated probability, 0..1,
+            that one of five does; those alone that are likely enough. They do not depend on the caption.
+        guess: Whether it is a plain sentence from the tags, since the photo is far from all that the model knows; what
+            the search found are the alternatives.
         picture: Makes a small JPEG of the photo when a notebook shows the caption; None where there is nothing to show.
     """
 
@@ -76,6 +80,8 @@ class Caption:
     alternatives: tuple[Caption, ...] = ()
     model: str | None = None
     familiarity: float | None = None
+    tags: tuple[tuple[str, float], ...] = ()
+    guess: bool = False
     picture: Callable[[], bytes] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
@@ -86,24 +92,31 @@ class Caption:
 
     def _repr_html_(self) -> str:
         rows = [f"<b>{_escaped(str(self))}</b>", f"confidence {self.confidence:.0%}"]
+        rows += [_escaped(", ".join(f"{tag} {p:.0%}" for tag, p in self.tags))] if self.tags else []
         rows += [_escaped(str(other)) for other in self.alternatives]
         return f"<div>{_picture(self.picture)}<div>{'<br>'.join(rows)}</div></div>"
 
     def to_dict(self) -> dict:
-        """The JSONL record of the design, without ``file``, plus ``familiarity``."""
+        """The JSONL record of the design, without ``file``, plus ``familiarity``, ``tags`` and ``guess``."""
         return {
             "caption": self.text,
             "score": round(self.score, 6),
             "confidence": round(self.confidence, 6),
             "familiarity": None if self.familiarity is None else round(self.familiarity, 4),
             "finished": self.finished,
+            "guess": self.guess,
             "words": [word.to_dict() for word in self.words],
+            "tags": _tag_records(self.tags),
             "alternatives": [
                 {"caption": other.text, "score": round(other.score, 6), "confidence": round(other.confidence, 6)}
                 for other in self.alternatives
             ],
             "model": self.model,
         }
+
+
+def _tag_records(tags: tuple[tuple[str, float], ...]) -> list[dict]:
+    return [{"tag": tag, "probability": round(p, 4)} for tag, p in tags]
 
 
 NOTHING_KNOWN = "nothing known"
@@ -216,12 +229,13 @@ class Segment:
         return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
     def to_dict(self) -> dict:
-        """``{"start", "end", "caption", "confidence", "labels"}``."""
+        """``{"start", "end", "caption", "confidence", "tags", "labels"}``."""
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "caption": self.caption.text,
             "confidence": round(self.caption.confidence, 6),
+            "tags": _tag_records(self.caption.tags),
             "labels": [{"label": label, "probability": round(p, 6)} for label, p in self.labels],
         }
 

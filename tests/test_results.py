@@ -24,7 +24,8 @@ def gone():
 
 
 WORDS = tuple(Word(text, -0.5, np.full((9, 9), 1 / 81), 0.6) for text in ("a", "<b>", "runs"))
-CAPTION = Caption("a <b> runs", WORDS, -0.5, 0.612, True, (Caption("a cat runs", (), -0.6, 0.5, True),), "tiny", 0.5)
+OTHER = Caption("a cat runs", (), -0.6, 0.5, True)
+CAPTION = Caption("a <b> runs", WORDS, -0.5, 0.612, True, (OTHER,), "tiny", 0.5, (("<wok>", 0.912),))
 VIDEO = VideoAnalysis(
     8.04, 320, 240, 25.0,
     (Segment(0, 6, CAPTION, (("Surfing & more", 0.91),), jpeg()), Segment(6, 8.04, CAPTION)),
@@ -67,8 +68,13 @@ def test_a_notebook_shows_a_caption_with_its_photo():
     view = shown(caption)
     assert view.find("img").get("src").startswith("data:image/jpeg;base64,/9j/")
     text = "".join(view.itertext())
-    assert "A <b> runs." in text and "61%" in text and "A cat runs." in text
+    assert "A <b> runs." in text and "61%" in text and "A cat runs." in text and "<wok> 91%" in text
     assert pickle.loads(pickle.dumps(caption)).picture() == jpeg()
+
+
+def test_tags_are_in_the_records():
+    records = (CAPTION.to_dict(), VIDEO.to_dict()["segments"][0])
+    assert all(record["tags"] == [{"tag": "<wok>", "probability": 0.912}] for record in records)
 
 
 @pytest.mark.parametrize("picture", [None, gone])

@@ -92,7 +92,7 @@ def encoder_parts(name="lite0", size=SIZE):
     from captioner.models.encoder import EncoderConfig, build_encoder
 
     config = EncoderConfig(name, size)
-    return config.to_dict(), random_weights(build_encoder(config), "encoder", 1)
+    return config.to_dict(), random_weights(build_encoder(config, classes=False), "encoder", 1)
 
 
 def decoder_parts(**sizes):

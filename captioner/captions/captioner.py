@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
 import numpy as np
 import PIL.Image
 
-from captioner.captions.concepts import Concept, Concepts, ground
 from captioner.captions.config import CaptionerConfig
 from captioner.captions.familiarity import Familiarity
 from captioner.captions.pipeline import BATCH_SIZE, caption_stream
 from captioner.captions.runtime import Runtime, open_runtime
+from captioner.captions.tags import Tagger
 from captioner.errors import CaptionerError, ModelLoadError
 from captioner.media.images import name_of, read_image
 from captioner.models.saving import SavedModel, read_model
@@ -27,6 +27,13 @@ from captioner.results import Caption, Word
 
 if TYPE_CHECKING:
     from captioner.models.runtime import Features
+
+FAR = 0.02
+"""Familiarity below which a photo gets a plain sentence from its tags instead of a caption; one in fifty of the
+training photos is below it."""
+
+LIKELY = 0.4
+"""Probability that the thing in such a sentence needs."""
 
 Image: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | np.ndarray"
 """A path, the bytes of a file, a binary file, a PIL image or an array (height, width[, 1, 3 or 4])."""
@@ -46,9 +53,8 @@ class ImageCaptioner:
         channels: Length of the vectors that the encoder gives.
         tokenizer: The vocabulary.
         options: The search options used where a call names no others.
-        concepts: Objects that the encoder knows by name; empty where the model has no table of them.
-        grounding: When captions are corrected by them.
         familiarity: How much photos resemble the training photos; None where the model has no statistics of those.
+        tagger: What gives photos tags; None where the model has learnt none.
         calibration: From the decoder's probabilities of words to those that people use them for the photo.
 
     Raises:
@@ -68,18 +74,15 @@ class ImageCaptioner:
         self.channels = runtime.channels
         self.grid_side = math.isqrt(runtime.positions)
         file = saved.settings(CaptionerConfig)
-        self.options, self.calibration, self.grounding = file.search, file.calibration, file.grounding
+        self.options, self.calibration = file.search, file.calibration
         self.tokenizer = Tokenizer.from_json(saved.texts["tokenizer.json"], saved.path("tokenizer.json"))
         if len(self.tokenizer) != file.decoder.vocabulary_size:
             raise ModelLoadError(
                 f"{saved.path('tokenizer.json')}: holds {len(self.tokenizer)} tokens, the decoder wants "
                 f"{file.decoder.vocabulary_size}; the files belong to different models, get the folder again"
             )
-        self.concepts, self.familiarity = Concepts(()), None
-        if text := saved.texts.get("concepts.json"):
-            self.concepts = Concepts.from_json(text, saved.path("concepts.json")).writable(self.tokenizer)
-        if text := saved.texts.get("familiarity.json"):
-            self.familiarity = Familiarity.from_json(text, saved.path("familiarity.json"))
+        self.familiarity = Familiarity.from_saved(saved)
+        self.tagger = Tagger.from_saved(saved)
 
     @classmethod
     def open(
@@ -96,7 +99,7 @@ class ImageCaptioner:
         """Pickles name and settings; whoever unpickles opens the folder again."""
         if self._origin is None:
             raise CaptionerError(f"{self.name}: was put together in this process; save it, and load it from its folder")
-        changed = {name: getattr(self, name) for name in ("options", "calibration", "grounding")}
+        changed = {name: getattr(self, name) for name in ("options", "calibration")}
         return _open_again, self._origin, changed
 
     @overload
@@ -114,9 +117,9 @@ class ImageCaptioner:
         *,
         prefix: str = "",
         must_include: str | Sequence[str] = (),
-        require_objects: bool | str = "auto",
         seeds: Sequence[int] | None = None,
         style: str = "",
+        guess: bool = True,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
         **options: Any,
@@ -128,11 +131,11 @@ class ImageCaptioner:
                 of such.
             prefix: First words that the caption must have.
             must_include: Words that the caption must contain (one, or a list); needs beam search.
-            require_objects: Whether a caption is searched for again if it lacks an object that the encoder is sure of,
-                or names one that is not there (see `captioner.captions.concepts`). ``auto``: with beam search, where
-                neither ``prefix`` nor ``must_include`` asks for something else.
             seeds: One seed an image for sampling; by default ``seed`` for all of them.
             style: Manner of writing, one of ``model.tokenizer.styles``; "" is the general one.
+            guess: Whether a photo far from all that the model has learnt from gets a plain sentence from its tags ("a
+                picture of a cat"), marked as a ``guess``, before the captions that the search finds; with beam search,
+                where neither ``prefix`` nor ``must_include`` asks for something else.
             attention: Whether every word keeps its attention map.
             batch_size: Images computed together.
             **options: Fields of `captioner.models.search.SearchOptions`: ``beam_size``, ``n_best``, ``max_length``,
@@ -152,8 +155,8 @@ class ImageCaptioner:
         if seeds is not None and not streamed and len(seeds) != len(images):
             raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
         outcomes = self.caption_many(
-            images, prefix=prefix, must_include=must_include, require_objects=require_objects, seeds=seeds,
-            style=style, attention=attention, batch_size=batch_size, **options,
+            images, prefix=prefix, must_include=must_include, seeds=seeds, style=style, guess=guess,
+            attention=attention, batch_size=batch_size, **options,
         )  # fmt: skip
         captions = map(_unless_error, outcomes)
         if streamed:
@@ -169,9 +172,9 @@ class ImageCaptioner:
         *,
         prefix: str = "",
         must_include: str | Sequence[str] = (),
-        require_objects: bool | str = "auto",
         seeds: Iterable[int] | None = None,
         style: str = "",
+        guess: bool = True,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
         threads: int | None = None,
@@ -185,9 +188,9 @@ class ImageCaptioner:
             images: As many as you like; they are taken when there is room for them.
             prefix: See `caption`, for this and the other options.
             must_include: See `caption`.
-            require_objects: See `caption`.
             seeds: See `caption`.
             style: See `caption`.
+            guess: See `caption`.
             attention: See `caption`.
             batch_size: See `caption`.
             threads: Cores to keep busy with reading and encoding; None for all that this process may use.
@@ -205,8 +208,8 @@ class ImageCaptioner:
         words = {
             "prefix": prefix,
             "must_include": (must_include,) if isinstance(must_include, str) else tuple(must_include),
-            "require_objects": require_objects,
             "style": style,
+            "guess": guess,
             "attention": attention,
         }
         if seeds is None:
@@ -244,8 +247,8 @@ class ImageCaptioner:
         *,
         prefix: str = "",
         must_include: Sequence[str] = (),
-        require_objects: bool | str = "auto",
         style: str = "",
+        guess: bool = True,
         attention: bool = True,
     ) -> list[Caption]:
         """Captions encoded images; several frames of one scene may share a row by lying behind each other in the grid.
@@ -255,8 +258,8 @@ class ImageCaptioner:
             options: How to search; None for the model's own.
             prefix: First words that every caption must have.
             must_include: Words that every caption must contain.
-            require_objects: See `caption`.
             style: See `caption`.
+            guess: See `caption`.
             attention: Whether every word keeps its attention map.
 
         Returns:
@@ -279,38 +282,38 @@ class ImageCaptioner:
         }
         phrases = [self._known_words(word, "must_include") for word in must_include]
         found = search(self.runtime.step, state, memory, options, must_include=phrases, **constraints)
-        familiarity = None if self.familiarity is None else self.familiarity(features.class_scores)
-        asked: Sequence[tuple[Concept, ...]] = [()] * len(found)
-        if self._grounds(require_objects, options, prefix, must_include) and familiarity is not None:
-            wide = replace(options, beam_size=max(options.beam_size, self.grounding.beam_size))
-
-            def again(rows, each):
-                part = tuple(np.asarray(one)[rows] for one in state), tuple(np.asarray(one)[rows] for one in memory)
-                return search(self.runtime.step, *part, wide, must_include=phrases, each=each, **constraints)
-
-            found, asked = ground(
-                found, features.class_scores, familiarity, self.concepts, self.tokenizer, again, self.grounding
-            )
+        familiarity = None if self.familiarity is None else self.familiarity(features.pooled)
+        tags = None if self.tagger is None else self.tagger.probabilities(features.pooled)
         captions = []
         for row, hypotheses in enumerate(found):
-            familiar = None if familiarity is None else float(familiarity[row])
-            ranked = [self._one(one, asked[row], familiar, attention) for one in hypotheses]
+            known = {
+                "familiarity": None if familiarity is None else float(familiarity[row]),
+                "tags": () if tags is None else self.tagger.shown(tags[row]),
+            }
+            ranked = [self._one(one, known, attention) for one in hypotheses]
+            free = guess and not prefix and not must_include and options.strategy == "beam"
+            if free and tags is not None and familiarity is not None and familiarity[row] < FAR:
+                one = (tuple(np.asarray(value)[row : row + 1] for value in part) for part in (state, memory))
+                hypothesis = self._guessed(tags[row], *one, constraints)
+                if hypothesis is not None:
+                    ranked = [
+                        replace(self._one(hypothesis, known, attention), guess=True),
+                        *ranked[: options.n_best - 1],
+                    ]
             captions.append(replace(ranked[0], alternatives=tuple(ranked[1:])))
         return captions
 
-    def _grounds(self, require_objects, options, prefix, must_include) -> bool:
-        if require_objects not in (True, False, "auto"):
-            raise CaptionerError(
-                f"require_objects must be True, False or 'auto', not {require_objects!r}", kind="usage"
-            )
-        if require_objects is True:
-            if self.familiarity is None or not len(self.concepts):
-                raise CaptionerError(f"the model {self.name!r} has no table of objects to require", kind="usage")
-            if options.strategy != "beam":
-                raise CaptionerError("require_objects needs beam search", kind="usage")
-            return True
-        able = self.familiarity is not None and len(self.concepts) > 0 and options.strategy == "beam"
-        return require_objects == "auto" and able and not prefix and not must_include
+    def _guessed(self, tags: np.ndarray, state, memory, constraints: dict[str, Any]) -> Hypothesis | None:
+        """A plain sentence with what a photo shows most likely, as the decoder would read it; None where it cannot."""
+        thing = self.tagger.likeliest_thing(tags, LIKELY)
+        words = normalize(f"a picture of {thing}" if thing else "a picture that is hard to make out")
+        if not all(word in self.tokenizer for word in words):
+            return None
+        options = SearchOptions(strategy="greedy", max_length=len(words), min_length=0)
+        [[read]] = search(
+            self.runtime.step, state, memory, options, **{**constraints, "prefix": self.tokenizer.encode(words)}
+        )
+        return replace(read, finished=True)
 
     def complete(self, text: str = "", n: int = 5, *, image: Any = None, **options) -> list[Caption]:
         """Sentences that begin with ``text``, the best first; see `LanguageModel.complete` in `captioner.captions`."""
@@ -329,15 +332,11 @@ class ImageCaptioner:
             )
         return self.tokenizer.encode(words)
 
-    def _one(
-        self, hypothesis: Hypothesis, asked: Sequence[Concept], familiarity: float | None, attention: bool
-    ) -> Caption:
+    def _one(self, hypothesis: Hypothesis, known: dict[str, Any], attention: bool) -> Caption:
         texts = [self.tokenizer.words[token] for token in hypothesis.tokens]
         frames = hypothesis.attention.shape[-1] // self.grid_side**2
         maps = hypothesis.attention.reshape(len(texts), frames, self.grid_side, self.grid_side).mean(axis=1)
-        for concept in asked:
-            texts = concept.written(texts)
-        sure = self.word_confidence(hypothesis.tokens, hypothesis.logprobs, familiarity)
+        sure = self.word_confidence(hypothesis.tokens, hypothesis.logprobs, known["familiarity"])
         words = tuple(
             Word(text, float(logprob), maps[i] / maps[i].sum() if attention else None, float(sure[i]))
             for i, (text, logprob) in enumerate(zip(texts, hypothesis.logprobs, strict=True))
@@ -349,7 +348,7 @@ class ImageCaptioner:
             confidence=float(sure.mean()) if words else 0.0,
             finished=hypothesis.finished,
             model=self.name,
-            familiarity=familiarity,
+            **known,
         )
 
     def word_confidence(

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from captioner.captions.concepts import GroundingOptions
 from captioner.captions.confidence import WordCalibration
 from captioner.errors import CaptionerError
 from captioner.models.encoder_config import LITE_CHANNELS, LITE_VARIANTS, Channels, EncoderOwner
@@ -80,7 +79,6 @@ class CaptionerConfig(EncoderOwner):
         decoder: The decoder.
         search: How captions are searched for where a call does not say.
         calibration: From the decoder's probabilities to confidence.
-        grounding: When captions are searched for again.
 
     Raises:
         ValueError: The parts do not fit together.
@@ -89,16 +87,15 @@ class CaptionerConfig(EncoderOwner):
     decoder: DecoderConfig
     search: SearchOptions = field(default_factory=SearchOptions)
     calibration: WordCalibration = field(default_factory=WordCalibration)
-    grounding: GroundingOptions = field(default_factory=GroundingOptions)
 
     def __post_init__(self):
         super().__post_init__()
         channels = self.decoder.grid_channels
         if self.encoder.name in LITE_VARIANTS and channels != LITE_CHANNELS:
             raise ValueError(f"grid_channels must be {LITE_CHANNELS} for this encoder, not {channels}")
-        widest = max(self.search.beam_size, self.search.n_best, self.grounding.beam_size * (1 + self.grounding.most))
+        widest = max(self.search.beam_size, self.search.n_best)
         if self.decoder.vocabulary_size * widest > MAX_SCORES:
-            raise ValueError(f"beam_size, n_best and most are too large for {self.decoder.vocabulary_size} words")
+            raise ValueError(f"beam_size and n_best are too large for {self.decoder.vocabulary_size} words")
 
 
 def decoder_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:

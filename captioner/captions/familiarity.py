@@ -1,9 +1,8 @@
-"""How much a photo resembles the photos that a model was trained on, by what the encoder sees in it.
+"""How much a photo resembles the photos that a model was trained on, by where its pooled grid lies among theirs.
 
-The encoder gives every photo a distribution over its classes. Averaged over the training photos it says what such
-photos show; the cross-entropy of a photo to that average, its surprise, is small for what they often show and large for
-what they never do. Its rank among the surprises of the training photos themselves is easy to read: the share of them
-that are as unusual. Only two small arrays have to be kept.
+Prototypes stand for the training photos: the centres that spherical k-means (Dhillon and Modha 2001) finds among their
+directions. How strange a photo is, is its cosine distance to the nearest one. The rank of that among the distances of
+the training photos themselves is easy to read: the share of them that are as unusual.
 """
 
 from __future__ import annotations
@@ -16,85 +15,104 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
-from captioner.models.encoder_config import NUM_CLASSES
+from captioner.captions.config import CaptionerConfig
+from captioner.models.saving import SavedModel
 from captioner.schema import decode
 
-_Number = Annotated[float, Meta(ge=-1e4, le=1e4)]
+PROTOTYPES = 64
 _LEVELS = 200
-_FLOOR = 1e-3  # a class that no training photo shows still has this frequency
+_ROUNDS = 20
+_FILE = "familiarity.json"
+
+
+@dataclass(frozen=True)
+class _Table:
+    """``familiarity.json``: number of prototypes, and distances of training photos at equally spaced ranks."""
+
+    format: Literal[2]
+    prototypes: Annotated[int, Meta(ge=1, le=10_000)]
+    distances: Annotated[tuple[Annotated[float, Meta(ge=-1, le=3)], ...], Meta(min_length=2, max_length=10_000)]
+
+    def __post_init__(self):
+        if any(after < before for before, after in itertools.pairwise(self.distances)):
+            raise ValueError("distances do not ascend")
 
 
 class Familiarity:
-    """Statistics of the training photos.
+    """Where the training photos lie.
 
     Args:
-        rarity: Minus the logarithm of the frequency of every class (classes,).
-        surprises: Surprises of the training photos at equally spaced ranks, ascending.
+        prototypes: Directions (prototypes, channels), of length 1.
+        distances: Distances of training photos at equally spaced ranks, ascending.
     """
 
-    def __init__(self, rarity: np.ndarray, surprises: np.ndarray):
-        self.rarity = np.asarray(rarity, np.float32)
-        self.surprises = np.asarray(surprises, np.float32)
+    def __init__(self, prototypes: np.ndarray, distances: np.ndarray):
+        self.prototypes = np.asarray(prototypes, np.float32)
+        self.distances = np.asarray(distances, np.float32)
 
     @classmethod
-    def fit(cls, class_scores: np.ndarray) -> Familiarity:
-        """From the encoder's logits of training photos (photos, classes).
+    def fit(cls, pooled: np.ndarray, *, prototypes: int = PROTOTYPES, seed: int = 0) -> Familiarity:
+        """From the pooled grids of training photos (photos, channels).
+
+        Args:
+            pooled: The grids.
+            prototypes: How many; fewer where there are not as many photos.
+            seed: Of the choice of the first prototypes.
 
         Raises:
             ValueError: There is no photo.
         """
-        if not len(class_scores):
+        if not len(pooled):
             raise ValueError("there is no photo to learn from")
-        shares = _softmax(class_scores)
-        rarity = -np.log(shares.mean(axis=0) + _FLOOR)
-        return cls(rarity, np.quantile(shares @ rarity, np.linspace(0, 1, _LEVELS)))
+        directions = _directions(pooled)
+        chosen = np.random.default_rng(seed).choice(len(pooled), min(prototypes, len(pooled)), replace=False)
+        centres = directions[np.sort(chosen)]
+        for _ in range(_ROUNDS):
+            nearest = (directions @ centres.T).argmax(axis=1)
+            sums = np.zeros_like(centres)
+            np.add.at(sums, nearest, directions)
+            left = np.bincount(nearest, minlength=len(centres)) > 0  # the others stay where they are
+            centres = np.where(left[:, None], _directions(sums), centres)
+        centres = centres.astype(np.float16).astype(np.float32)  # as a folder keeps them
+        distances = 1 - (directions @ centres.T).max(axis=1)
+        return cls(centres, np.quantile(distances, np.linspace(0, 1, _LEVELS)))
 
-    def surprise(self, class_scores: np.ndarray) -> np.ndarray:
-        """Mean rarity of what photos show: logits (photos, classes) to (photos,), in nats."""
-        return _softmax(class_scores) @ self.rarity
+    def distance(self, pooled: np.ndarray) -> np.ndarray:
+        """Cosine distance to the nearest prototype: (photos, channels) to (photos,), 0..2."""
+        return 1 - (_directions(pooled) @ self.prototypes.T).max(axis=1)
 
-    def __call__(self, class_scores: np.ndarray) -> np.ndarray:
-        """The share of training photos that are at least as unusual: (photos, classes) to (photos,), 0..1.
+    def __call__(self, pooled: np.ndarray) -> np.ndarray:
+        """The share of training photos that are at least as unusual: (photos, channels) to (photos,), 0..1.
 
         It is spread evenly over 0..1 for photos like those, and near 0 for photos that show other things.
         """
-        rank = np.interp(self.surprise(class_scores), self.surprises, np.linspace(0, 1, len(self.surprises)))
+        rank = np.interp(self.distance(pooled), self.distances, np.linspace(0, 1, len(self.distances)))
         return 1 - rank
 
-    def to_json(self) -> str:
-        """As text, about 10 KB."""
-        record = {name: [round(float(value), 3) for value in getattr(self, name)] for name in ("rarity", "surprises")}
-        return json.dumps({"format": 1, **record}) + "\n"
+    def saved(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """What a model folder keeps: arrays and texts, by name."""
+        distances = [round(float(value), 6) for value in self.distances]
+        table = {"format": 2, "prototypes": len(self.prototypes), "distances": distances}
+        return {"familiarity/known/prototypes": self.prototypes}, {_FILE: json.dumps(table) + "\n"}
 
     @classmethod
-    def from_json(cls, text: str, where: str = "the record of familiarity") -> Familiarity:
-        """Reads what `to_json` wrote.
+    def from_saved(cls, saved: SavedModel) -> Familiarity | None:
+        """What a model folder keeps; None where it keeps nothing.
 
         Args:
-            text: Content of the file.
-            where: Its path, for error messages.
+            saved: The folder.
 
         Raises:
-            ModelLoadError: The text is no such record.
+            ModelLoadError: Table and prototypes do not fit each other or the encoder.
         """
-        record = decode(text, _Record, where)
-        return cls(np.array(record.rarity, np.float32), np.array(record.surprises, np.float32))
+        if _FILE not in saved.texts:
+            return None
+        table = decode(saved.texts[_FILE], _Table, saved.path(_FILE))
+        channels = saved.settings(CaptionerConfig).decoder.grid_channels
+        arrays = saved.part("familiarity", {"known/prototypes": (table.prototypes, channels)})
+        return cls(arrays["known/prototypes"], np.array(table.distances))
 
 
-@dataclass(frozen=True)
-class _Record:
-    """``familiarity.json``."""
-
-    format: Literal[1]
-    rarity: Annotated[tuple[_Number, ...], Meta(min_length=NUM_CLASSES, max_length=NUM_CLASSES)]
-    surprises: Annotated[tuple[_Number, ...], Meta(min_length=2, max_length=10_000)]
-
-    def __post_init__(self):
-        if any(after < before for before, after in itertools.pairwise(self.surprises)):
-            raise ValueError("surprises do not ascend")
-
-
-def _softmax(class_scores: np.ndarray) -> np.ndarray:
-    scores = np.asarray(class_scores, np.float32)
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
+def _directions(pooled: np.ndarray) -> np.ndarray:
+    pooled = np.asarray(pooled, np.float32)
+    return pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-6)

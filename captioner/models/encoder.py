@@ -100,25 +100,26 @@ class ConvNorm(keras.layers.Layer):
         }
 
 
-def build_encoder(config: EncoderConfig, *, imagenet: bool = False) -> keras.Model:
+def build_encoder(config: EncoderConfig, *, imagenet: bool = False, classes: bool = True) -> keras.Model:
     """Builds an encoder.
 
     Args:
         config: Name and image size.
         imagenet: Whether a ``keras.applications`` model gets its ImageNet weights (Keras downloads them once). The
             EfficientNet-Lite weights are loaded by `captioner.training.imagenet_weights` instead.
+        classes: Whether it also gives ImageNet's classes, which training holds on to and nothing else asks for.
 
     Returns:
         A Keras model from RGB images (N, S, S, 3), 0..255, any numeric dtype, to a dict: ``grid`` (N, rows, columns,
-        C), ``pooled`` (N, C), its mean, and ``class_scores`` (N, 1000), ImageNet logits. ``image_size`` and ``config``
-        are attributes of the model.
+        C), ``pooled`` (N, C), its mean, and perhaps ``class_scores`` (N, 1000), ImageNet logits. ``image_size``
+        and ``config`` are attributes of the model.
 
     Raises:
         ModelLoadError: No encoder has that name, or its classifier is not a linear layer on the pooled grid.
     """
     if config.name in LITE_VARIANTS:
-        return _build_lite(config)
-    return _build_application(config, imagenet)
+        return _build_lite(config, classes)
+    return _build_application(config, imagenet, classes)
 
 
 def freeze(encoder: keras.Model, blocks: int) -> None:
@@ -138,7 +139,7 @@ def freeze(encoder: keras.Model, blocks: int) -> None:
         layer.trainable = not early and not layer.name.endswith("depthwise_conv")
 
 
-def _build_lite(config: EncoderConfig) -> keras.Model:
+def _build_lite(config: EncoderConfig, classes: bool) -> keras.Model:
     size = config.image_size or LITE_VARIANTS[config.name][-1]
     images = keras.Input((size, size, 3), name="images")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise")(images)
@@ -147,8 +148,8 @@ def _build_lite(config: EncoderConfig) -> keras.Model:
         x = _block(x, f"blocks_{number}", block)
     grid = ConvNorm(LITE_CHANNELS, 1, name="conv_head")(x)
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(grid)
-    scores = keras.layers.Dense(NUM_CLASSES, name="class_scores")(pooled)
-    return _finish(config, size, images, grid, pooled, scores)
+    scores = {"class_scores": keras.layers.Dense(NUM_CLASSES, name="class_scores")(pooled)} if classes else {}
+    return _finish(config, size, images, {"grid": grid, "pooled": pooled, **scores})
 
 
 def _block(x, name: str, block: LiteBlock):
@@ -163,7 +164,7 @@ def _block(x, name: str, block: LiteBlock):
     return x
 
 
-def _build_application(config: EncoderConfig, imagenet: bool) -> keras.Model:
+def _build_application(config: EncoderConfig, imagenet: bool, classes: bool) -> keras.Model:
     constructor = getattr(keras.applications, config.name, None)
     if constructor is None or not config.name[:1].isupper():
         known = sorted(name for name in dir(keras.applications) if name[:1].isupper())
@@ -176,8 +177,11 @@ def _build_application(config: EncoderConfig, imagenet: bool) -> keras.Model:
     normalise = sys.modules[constructor.__module__].preprocess_input
     grid = base(normalise(ops.cast(images, "float32")), training=False)
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(grid)
+    outputs = {"grid": grid, "pooled": pooled}
+    if not classes:
+        return _finish(config, size, images, outputs)
     classifier = keras.layers.Dense(NUM_CLASSES, name="class_scores")
-    scores = classifier(pooled)
+    outputs["class_scores"] = classifier(pooled)
     if imagenet:
         top = constructor(include_top=True, weights=weights).layers[-1].get_weights()
         if [value.shape for value in top] != [tuple(variable.shape) for variable in classifier.weights]:
@@ -185,11 +189,10 @@ def _build_application(config: EncoderConfig, imagenet: bool) -> keras.Model:
                 f"{config.name}: its ImageNet classifier is more than a linear layer; choose another encoder"
             )
         classifier.set_weights(top)
-    return _finish(config, size, images, grid, pooled, scores)
+    return _finish(config, size, images, outputs)
 
 
-def _finish(config, size, images, grid, pooled, scores) -> keras.Model:
-    outputs = {"grid": grid, "pooled": pooled, "class_scores": scores}
+def _finish(config, size, images, outputs) -> keras.Model:
     model = keras.Model(images, outputs, name=config.name)
     model.image_size = size
     model.config = EncoderConfig(config.name, size)

@@ -119,8 +119,13 @@ def _round_filters(filters: float) -> int:
     return rounded + 8 if rounded < 0.9 * filters else rounded
 
 
-def encoder_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
-    """Name and shape of every array of an encoder, as ``layer/variable``; None for one that only Keras knows."""
+def encoder_shapes(name: str, *, classes: bool = False) -> dict[str, tuple[int, ...]] | None:
+    """Name and shape of every array of an encoder, as ``layer/variable``; None for one that only Keras knows.
+
+    Args:
+        name: Of the encoder.
+        classes: Whether it has its ImageNet classes.
+    """
     if name not in LITE_VARIANTS:
         return None
     shapes = _convolution("conv_stem", 3, 3, LITE_STEM)
@@ -132,7 +137,9 @@ def encoder_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
         shapes |= _convolution(f"blocks_{number}_project_conv", 1, block.expanded, block.filters)
         channels = block.filters
     shapes |= _convolution("conv_head", 1, channels, LITE_CHANNELS)
-    return shapes | {"class_scores/kernel": (LITE_CHANNELS, NUM_CLASSES), "class_scores/bias": (NUM_CLASSES,)}
+    if classes:
+        shapes |= {"class_scores/kernel": (LITE_CHANNELS, NUM_CLASSES), "class_scores/bias": (NUM_CLASSES,)}
+    return shapes
 
 
 def _convolution(layer: str, side: int, inputs: int, filters: int | None) -> dict[str, tuple[int, ...]]:

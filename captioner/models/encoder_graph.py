@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captioner.models.encoder_config import LITE_VARIANTS, lite_blocks
-from captioner.models.graph_parts import Weights, constant, named_graph, product
+from captioner.models.graph_parts import Weights, constant, named_graph
 
 if TYPE_CHECKING:
     import openvino
@@ -51,9 +51,9 @@ def encoder_graph(
         observed: A dict that is given the inputs of all convolutions, from which to find their ranges.
 
     Returns:
-        A model from ``images`` (1, size, size, 3) uint8 RGB to ``grid`` (1, positions, channels), ``pooled`` (1,
-        channels) and ``class_scores`` (1, 1000). Where it does not begin with the stem, or stops before the head, it
-        takes or gives ``activations`` (1, channels, rows, columns). All but the images are float32.
+        A model from ``images`` (1, size, size, 3) uint8 RGB to ``grid`` (1, positions, channels) and ``pooled`` (1,
+        channels). Where it does not begin with the stem, or stops before the head, it takes or gives ``activations``
+        (1, channels, rows, columns). All but the images are float32.
     """
     from openvino import opset13 as ops
 
@@ -77,8 +77,7 @@ def encoder_graph(
     channels = weights["conv_head/kernel"].shape[-1]
     grid = ops.reshape(ops.transpose(x, [0, 2, 3, 1]), [0, -1, channels], special_zero=True)
     pooled = ops.reduce_mean(x, [2, 3], keep_dims=False)
-    scores = ops.add(product(pooled, weights["class_scores/kernel"]), constant(weights["class_scores/bias"]))
-    return named_graph({"grid": grid, "pooled": pooled, "class_scores": scores}, [source], f"encoder_{name}")
+    return named_graph({"grid": grid, "pooled": pooled}, [source], f"encoder_{name}")
 
 
 def _last_convolution(begin: int) -> str:

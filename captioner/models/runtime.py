@@ -21,7 +21,7 @@ from captioner.errors import CaptionerError, ModelLoadError, enough_memory, need
 from captioner.models.encoder_config import EncoderConfig, EncoderOwner, encoder_shapes
 from captioner.models.encoder_graph import Ranges, encoder_graph, knows_encoder
 from captioner.models.graph_parts import PerThread, Weights, infer
-from captioner.models.saving import check_shapes, load_weights, shapes_of, variable_shapes
+from captioner.models.saving import CLASSES, check_shapes, load_weights, shapes_of, variable_shapes
 from captioner.schema import Name, decode
 
 if TYPE_CHECKING:
@@ -42,26 +42,22 @@ class Features:
     Attributes:
         grid: One vector for every position, row by row, float32 (images, positions, channels).
         pooled: Their mean, float32 (images, channels).
-        class_scores: ImageNet logits, float32 (images, 1000).
     """
 
     grid: np.ndarray
     pooled: np.ndarray
-    class_scores: np.ndarray
 
     def __len__(self) -> int:
         return len(self.pooled)
 
     def __getitem__(self, index) -> Features:
         """Some of the images: a slice, or an array of numbers or booleans."""
-        return Features(self.grid[index], self.pooled[index], self.class_scores[index])
+        return Features(self.grid[index], self.pooled[index])
 
     @classmethod
     def concatenate(cls, batches: Sequence[Features]) -> Features:
         """Several batches as one."""
-        return cls(
-            *(np.concatenate([getattr(b, name) for b in batches]) for name in ("grid", "pooled", "class_scores"))
-        )
+        return cls(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("grid", "pooled")))
 
 
 def open_encoder(
@@ -108,20 +104,22 @@ def make_encoder(
 
 
 def saved_encoder_weights(saved: SavedModel, config: EncoderConfig) -> dict[str, np.ndarray]:
-    """The arrays of a saved encoder, ``layer/variable`` to float32; they are those that it consists of.
+    """What of a saved encoder is run, ``layer/variable`` to float32: all but the ImageNet classes, which only training
+    needs; the arrays of the folder are those that it consists of.
 
     Raises:
         CaptionerError: The encoder is one that only Keras knows, and Keras is not installed (``kind="missing"``).
         ModelLoadError: An array is missing, left over or of another shape.
     """
-    shapes = encoder_shapes(config.name)
+    classes = any(name.startswith(f"encoder/{CLASSES}") for name in saved.arrays.shapes)
+    shapes = encoder_shapes(config.name, classes=classes)
     if shapes is None:
         with needs_extra(f"the encoder {config.name!r} needs Keras and TensorFlow", "train"):
             import keras  # noqa: F401
         from captioner.models.encoder import build_encoder
 
-        shapes = variable_shapes(build_encoder(config))
-    return saved.part("encoder", shapes)
+        shapes = variable_shapes(build_encoder(config, classes=classes))
+    return {name: value for name, value in saved.part("encoder", shapes).items() if not name.startswith(CLASSES)}
 
 
 def saved_ranges(saved: SavedModel) -> dict[str, tuple[float, float]] | None:
@@ -177,7 +175,7 @@ def built_encoder(config: Mapping, weights: Weights, threads: int | None, where:
         _limit_keras_threads(threads)
     from captioner.models.encoder import build_encoder
 
-    encoder = build_encoder(EncoderConfig(**config))
+    encoder = build_encoder(EncoderConfig(**config), classes=False)
     load_weights(encoder, weights, where)
     return encoder
 
@@ -258,8 +256,7 @@ class KerasEncoder(OneProcess):
                 output = self._encode(np.concatenate([batch, padding]))
             grid = np.asarray(output["grid"])
             grid = grid.reshape(len(grid), -1, grid.shape[-1])
-            arrays = (grid, np.asarray(output["pooled"]), np.asarray(output["class_scores"]))
-            batches.append(Features(*(array[: len(batch)] for array in arrays)))
+            batches.append(Features(grid, np.asarray(output["pooled"]))[: len(batch)])
         return Features.concatenate(batches)
 
 

@@ -34,6 +34,8 @@ T = TypeVar("T")
 Shapes = Mapping[str, tuple[int, ...]]
 
 FORMAT = 1
+CLASSES = "class_scores/"
+"""How the names of the encoder's ImageNet classes begin: training needs them, and no finished model has them."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Kind:
 KINDS = {
     "captioner": Kind(
         ("tokenizer.json",),
-        ("concepts.json", "familiarity.json", "ranges.json"),
-        "encoder|decoder",
+        ("familiarity.json", "ranges.json", "tags.json"),
+        "encoder|decoder|familiarity|tags",
     ),
     "clip_classifier": Kind(("labels.json",), (), r"member\d\d?|known"),
     "forecaster": Kind((), (), "forecaster"),
@@ -102,8 +104,8 @@ class SavedModel:
 
     @property
     def encoder_sha256(self) -> str:
-        """Hash of the encoder's weights alone: what was learned from its embeddings outlives a better decoder."""
-        return self.metadata.get("encoder_sha256") or weights_hash(self.part("encoder"))
+        """See `encoder_hash`."""
+        return self.metadata.get("encoder_sha256") or encoder_hash(self.part("encoder"))
 
     @property
     def reference(self) -> str:
@@ -251,6 +253,15 @@ def weights_hash(weights: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
+def encoder_hash(weights: Mapping[str, np.ndarray]) -> str:
+    """Hash of what an encoder's embeddings depend on: what was learned from them outlives a better decoder.
+
+    Args:
+        weights: ``layer/variable`` to float32 array as a folder gives them, that is, rounded to float16.
+    """
+    return weights_hash({name: value for name, value in weights.items() if not name.startswith(CLASSES)})
+
+
 def named_weights(model, part: str) -> dict[str, np.ndarray]:
     """Weights of a Keras model as ``part/layer/variable`` to array; random states are left out.
 
@@ -395,7 +406,7 @@ def save_model(
         "parameters": int(sum(value.size for value in packed.values())),
         "weights_sha256": hashlib.sha256(data).hexdigest(),
         "config_sha256": hashlib.sha256(settings.encode()).hexdigest(),
-        "encoder_sha256": weights_hash(
+        "encoder_sha256": encoder_hash(
             {
                 name.removeprefix("encoder/"): value.astype(np.float32)
                 for name, value in packed.items()

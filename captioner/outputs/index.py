@@ -1,4 +1,4 @@
-"""A search index over captions and labels: SQLite's full-text search (FTS5), made from ``results.jsonl``."""
+"""A search index over captions, labels and tags: SQLite's full-text search (FTS5), made from ``results.jsonl``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from captioner.outputs.writers import clock
 RESULTS_NAME = "results.jsonl"
 INDEX_NAME = "index.sqlite"
 
-_FORMAT = 1
+_FORMAT = 2
 _WORD = re.compile(r"[^\W_]+")
 # Words that nearly every caption has; they do not tell one from another.
 _STOP_WORDS = frozenset(
@@ -46,6 +46,7 @@ _IRREGULAR = [
     {"calf", "calves"},
 ]
 _SHORTEST_PREFIX = 3
+_WEIGHTS = "1, 1, 0.5"  # of caption, labels and tags: what a sentence says counts more than what may be there
 
 
 @dataclass(frozen=True)
@@ -165,14 +166,14 @@ def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> lis
 
 def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tuple[int, ...]) -> int:
     connection.execute(
-        "CREATE VIRTUAL TABLE entries USING fts5(caption, labels, file UNINDEXED, start UNINDEXED, "
+        "CREATE VIRTUAL TABLE entries USING fts5(caption, labels, tags, file UNINDEXED, start UNINDEXED, "
         "end UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
     )
     connection.execute(f"PRAGMA application_id = {SQLITE_APPLICATION_ID}")
     connection.execute("CREATE TABLE source(format INTEGER, size INTEGER, modified INTEGER)")
     connection.execute("INSERT INTO source VALUES (?, ?, ?)", state)
     rows = (row for record in records if "error" not in record for row in _rows(record))
-    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
     connection.execute("INSERT INTO entries(entries) VALUES ('optimize')")
     connection.commit()
     return connection.execute("SELECT count(*) FROM entries").fetchone()[0]
@@ -181,11 +182,15 @@ def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tupl
 def _rows(record: Record) -> Iterator[tuple]:
     file = _stored_name(record["file"])
     if "segments" not in record:
-        yield encodable(record.get("caption") or ""), _words(record.get("label") or ""), file, None, None
+        yield encodable(record.get("caption") or ""), _words(record.get("label") or ""), _tags(record), file, None, None
         return
     for segment in record["segments"]:
         labels = " ".join(_words(one["label"]) for one in segment.get("labels", ())[:1])
-        yield encodable(segment["caption"]), labels, file, segment["start"], segment["end"]
+        yield encodable(segment["caption"]), labels, _tags(segment), file, segment["start"], segment["end"]
+
+
+def _tags(record: Record) -> str:
+    return encodable(" ".join(one["tag"] for one in record.get("tags") or ()))
 
 
 def _words(label: str) -> str:
@@ -215,7 +220,7 @@ def _search(connection: sqlite3.Connection, words: str, limit: int) -> list[Hit]
     for query in (" AND ".join(exact), " AND ".join(beginning), " OR ".join(exact), " OR ".join(beginning)):
         rows = connection.execute(
             "SELECT rowid, file, start, end, caption FROM entries WHERE entries MATCH ? "
-            "ORDER BY bm25(entries), rowid LIMIT ?",
+            f"ORDER BY bm25(entries, {_WEIGHTS}), rowid LIMIT ?",
             (query, limit),
         )
         for rowid, *row in rows:

@@ -139,11 +139,18 @@ class _Label:
 
 
 @dataclass(frozen=True)
+class _Tag:
+    tag: str
+    probability: _Value
+
+
+@dataclass(frozen=True)
 class _Segment:
     start: _Time
     end: _Time
     caption: str
     confidence: _Value = 0.0
+    tags: tuple[_Tag, ...] = ()
     labels: tuple[_Label, ...] = ()
     thumbnail: str | None = None
 
@@ -175,7 +182,9 @@ class _AnyRecord:
     confidence: _Value | None = None
     familiarity: _Value | None = None
     finished: bool | None = None
+    guess: bool = False
     words: tuple[_Word, ...] = ()
+    tags: tuple[_Tag, ...] = ()
     alternatives: tuple[_Alternative, ...] = ()
     model: str | None = None
     thumbnail: str | None = None

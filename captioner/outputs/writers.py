@@ -32,9 +32,9 @@ KINDS = ("image", "clip", "video")
 _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 _COLUMNS = {
-    "image": ("file", "rank", "caption", "confidence", "score", "finished", "model", "error"),
+    "image": ("file", "rank", "caption", "confidence", "score", "finished", "tags", "model", "error"),
     "clip": ("file", "label", "probability", "probabilities", "known", "error"),
-    "video": ("file", "start", "end", "caption", "confidence", "label", "probability", "error"),
+    "video": ("file", "start", "end", "caption", "confidence", "tags", "label", "probability", "error"),
 }
 
 
@@ -42,17 +42,18 @@ def image_csv_rows(record: Record) -> list[list[Any]]:
     """Rows of one photo: its caption (rank 1) and the alternatives, or the error.
 
     Returns:
-        Rows of ``file, rank, caption, confidence, score, finished, model, error``.
+        Rows of ``file, rank, caption, confidence, score, finished, tags, model, error``; with the first caption stand
+        the tags, as ``dog 0.91; grass 0.82``.
     """
     file = _cell(record["file"])
     if "error" in record:
-        return [[file, *[""] * 6, _cell(_reason(record))]]
-    captions = [record, *record.get("alternatives", ())]
-    return [
-        [file, rank, _cell(one["caption"]), one["confidence"], one["score"], _yes(one.get("finished")), model, ""]
-        for rank, one in enumerate(captions, 1)
-        for model in [_cell(record.get("model") or "")]
-    ]
+        return [[file, *[""] * 7, _cell(_reason(record))]]
+    model = _cell(record.get("model") or "")
+    rows = []
+    for rank, one in enumerate([record, *record.get("alternatives", ())], 1):
+        known = [one["confidence"], one["score"], _yes(one.get("finished")), _tags(one)]
+        rows.append([file, rank, _cell(one["caption"]), *known, model, ""])
+    return rows
 
 
 def clip_csv_rows(record: Record) -> list[list[Any]]:
@@ -73,17 +74,17 @@ def video_csv_rows(record: Record) -> list[list[Any]]:
     """Rows of one video: one a segment with its most likely label, or the error.
 
     Returns:
-        Rows of ``file, start, end, caption, confidence, label, probability, error``; times in seconds.
+        Rows of ``file, start, end, caption, confidence, tags, label, probability, error``; times in seconds.
     """
     file = _cell(record["file"])
     if "error" in record:
-        return [[file, *[""] * 6, _cell(_reason(record))]]
+        return [[file, *[""] * 7, _cell(_reason(record))]]
     rows = []
     nothing = {"label": NOTHING_KNOWN if record.get("classifier") else "", "probability": ""}
     for segment in record["segments"]:
         first = segment["labels"][0] if segment["labels"] else nothing
         times = [segment["start"], segment["end"]]
-        caption = [_cell(segment["caption"]), segment["confidence"]]
+        caption = [_cell(segment["caption"]), segment["confidence"], _tags(segment)]
         rows.append([file, *times, *caption, _cell(first["label"]), first["probability"], ""])
     return rows
 
@@ -297,6 +298,10 @@ def _cell(text: str) -> str:
 
 def _reason(record: Record) -> str:
     return printable(record["error"].get("message") or record["error"].get("type", "unknown error"))
+
+
+def _tags(record: Record) -> str:
+    return _cell("; ".join(f"{one['tag']} {one['probability']:.2f}" for one in record.get("tags") or ()))
 
 
 def _yes(value: bool | None) -> str:

@@ -285,7 +285,6 @@ def _joined(features: Sequence[Features]) -> Features:
     return Features(
         np.concatenate([one.grid.reshape(1, -1, one.grid.shape[-1]) for one in features], axis=1, dtype=np.float32),
         np.stack([one.pooled for one in features]).mean(axis=0, dtype=np.float32),
-        np.stack([one.class_scores for one in features]).mean(axis=0, dtype=np.float32),
     )
 
 

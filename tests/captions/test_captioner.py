@@ -333,7 +333,7 @@ os._exit(0)  # as processes of multiprocessing end
 def test_a_caption_without_a_word(tmp_path):
     saved = read_model(tiny_folder(tmp_path / "mute"))
     model = ImageCaptioner(saved, SpeechlessRuntime())
-    features = Features(*(np.zeros((1, n), np.float32) for n in (4, 2, 1000)))
+    features = Features(*(np.zeros((1, n), np.float32) for n in (4, 2)))
     (caption,) = model.caption_features(features, model.search_options(min_length=0))
     assert (caption.text, caption.words, caption.confidence, str(caption)) == ("", (), 0.0, "")
     (caption,) = model.caption_features(features, model.search_options(min_length=2))

@@ -28,7 +28,7 @@ class MeanModel:
     def encode(self, images):
         self.encoded.append(len(images))
         means = images.reshape(len(images), -1).mean(axis=1, keepdims=True)
-        return Features(means[:, None], means, means)
+        return Features(means[:, None], means)
 
     def caption_features(self, features, options=None, **words):
         self.batches.append(len(features))

@@ -11,6 +11,7 @@ import pytest
 from captioner.errors import ModelLoadError
 from captioner.media.images import read_image
 from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
+from captioner.models.saving import CLASSES, named_weights
 from captioner.training.imagenet_weights import load_into, package_weights
 
 CATS = range(281, 286)
@@ -112,6 +113,14 @@ def test_images_of_any_type(tiny):
     assert tiny.image_size == 64 and tiny.config == EncoderConfig("lite0", 64)
     np.testing.assert_array_equal(np.asarray(outputs["grid"]), np.asarray(tiny(image.astype(np.float32))["grid"]))
     assert np.abs(np.asarray(outputs["pooled"])[0] - np.asarray(outputs["pooled"])[1]).max() > 1e-4
+
+
+def test_without_the_classes_nothing_else_changes(tiny):
+    plain = build_encoder(EncoderConfig("lite0", 64), classes=False)
+    names = [[*named_weights(model, "encoder")] for model in (tiny, plain)]
+    assert [name for name in names[0] if not name.startswith(f"encoder/{CLASSES}")] == names[1]
+    assert len(names[0]) == len(names[1]) + 2
+    assert set(plain.output) == set(build_encoder(EncoderConfig("MobileNetV2", 64), classes=False).output)
 
 
 def test_the_size_is_the_one_of_the_training():

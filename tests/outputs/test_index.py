@@ -57,6 +57,18 @@ def built(tmp_path):
     return tmp_path / "index.sqlite"
 
 
+def test_tags_find_what_the_caption_missed_after_what_says_it(tmp_path):
+    tags = [{"tag": "wok", "probability": 0.9}, {"tag": "kitchen", "probability": 0.85}]
+    tagged = video("film.mp4", ["a pan on a stove"])
+    tagged["segments"][0]["tags"] = tags
+    photo = {"file": "photo.jpg", "caption": "a bowl of food", "words": [], "tags": tags}
+    said = {"file": "said.jpg", "caption": "a wok", "words": [], "tags": []}
+    build_index(write(tmp_path, photo, tagged, said), tmp_path / "index.sqlite")
+    found = [hit.file for hit in search_index(tmp_path / "index.sqlite", "woks")]
+    assert found[0] == "said.jpg" and sorted(found) == ["film.mp4", "photo.jpg", "said.jpg"]
+    assert {hit.file for hit in search_index(tmp_path / "index.sqlite", "kitchen")} == {"film.mp4", "photo.jpg"}
+
+
 @pytest.mark.parametrize(
     "words, best",
     [

@@ -15,6 +15,7 @@ RUN = {"format": 1, "source": {"path": "/in/a.jpg", "size": 3, "mtime_ns": 4}, "
 PHOTO = {
     "run": RUN, "file": "a.jpg", "caption": "a dog", "score": -1.5, "confidence": 0.5, "familiarity": None,
     "finished": True, "words": [{"word": "a", "logprob": -0.1}], "model": "m", "thumbnail": "AAAA",
+    "tags": [{"tag": "dog", "probability": 0.9}],
     "alternatives": [{"caption": "a cat", "score": -2.0, "confidence": 0.25}],
 }  # fmt: skip
 SEGMENT = {

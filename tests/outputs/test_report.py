@@ -97,7 +97,7 @@ def video(name="clips/a.mp4", count=4, length=5.0, caption="a dog & a <cat>", **
         Segment(
             i * length,
             (i + 1) * length,
-            Caption(f"{caption} {i}", (), -1.0, 0.25, True),
+            Caption(f"{caption} {i}", (), -1.0, 0.25, True, tags=(("dog", 0.914),) if i == 1 else ()),
             (("long jump", 0.8),),
             photo() if i % 2 else None,
         )
@@ -114,8 +114,8 @@ def video(name="clips/a.mp4", count=4, length=5.0, caption="a dog & a <cat>", **
     return with_thumbnails(record_of(name, analysis), segments)
 
 
-def image(name="a.jpg", picture=True):
-    caption = Caption("a dog", (), -1.0, 0.5, True, (Caption("a cat", (), -2.0, 0.25, True),), "flickr8k")
+def image(name="a.jpg", picture=True, tags=()):
+    caption = Caption("a dog", (), -1.0, 0.5, True, (Caption("a cat", (), -2.0, 0.25, True),), "flickr8k", tags=tags)
     return with_thumbnail(record_of(name, caption), photo() if picture else None)
 
 
@@ -132,6 +132,14 @@ def all_pages(name):
         ),
         "images": images_page([image(name), failed(name)], title=name),
     }
+
+
+def test_tags_stand_with_their_probabilities():
+    old = image("old.jpg")
+    del old["tags"]  # a record of an earlier version
+    text = Page(images_page([image(tags=(("dog", 0.914), ("<b>", 0.8))), old])).words
+    assert text.count("dog 91%, <b> 80%") == 1
+    assert Page(video_page(video())).words.count("dog 91%") == 1
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)

@@ -45,14 +45,17 @@ HOSTILE_NAMES = [
 ]
 
 
-def caption(text="a dog runs", alternatives=()):
+TAGS = (("dog", 0.912), ("grass", 0.8))
+
+
+def caption(text="a dog runs", alternatives=(), tags=()):
     words = tuple(Word(word, -0.5, np.full((9, 9), 1 / 81, np.float32)) for word in text.split())
-    return Caption(text, words, -0.41, 0.73, True, alternatives, "flickr8k")
+    return Caption(text, words, -0.41, 0.73, True, alternatives, "flickr8k", tags=tags)
 
 
 def video():
     segments = (
-        Segment(0.0, 4.0, caption("a dog runs"), (("running", 0.9), ("walking", 0.1)), thumbnail=b"\xff\xd8one"),
+        Segment(0.0, 4.0, caption(tags=TAGS), (("running", 0.9), ("walking", 0.1)), thumbnail=b"\xff\xd8one"),
         Segment(4.0, 9.5, caption("a man rides a bike"), ()),
     )
     window = Window(0.0, 4.0, "running", 0.9, {"running": 0.9, "walking": 0.1})
@@ -60,7 +63,7 @@ def video():
 
 
 RECORDS = {
-    "image": record_of("a.jpg", caption("a dog runs", (caption("a brown dog"),))),
+    "image": record_of("a.jpg", caption("a dog runs", (caption("a brown dog"),), TAGS)),
     "clip": record_of("a.avi", ClipPrediction("diving", 0.8, {"running": 0.2, "diving": 0.8})),
     "video": record_of("a.mp4", video()),
 }
@@ -158,13 +161,13 @@ def test_csv_is_rectangular_one_line_a_row_and_never_a_formula(kind):
 
 def test_csv_rows_of_an_image_and_of_a_video():
     rows = image_csv_rows(RECORDS["image"])
-    assert rows[0] == ["a.jpg", 1, "a dog runs", 0.73, -0.41, "yes", "flickr8k", ""]
-    assert rows[1][:3] == ["a.jpg", 2, "a brown dog"]
+    assert rows[0] == ["a.jpg", 1, "a dog runs", 0.73, -0.41, "yes", "dog 0.91; grass 0.80", "flickr8k", ""]
+    assert rows[1][:3] == ["a.jpg", 2, "a brown dog"] and rows[1][6] == ""
     lines = video_csv(RECORDS["video"]).splitlines()
     assert lines == [
-        "file,start,end,caption,confidence,label,probability,error",
-        "a.mp4,0.0,4.0,a dog runs,0.73,running,0.9,",
-        "a.mp4,4.0,9.5,a man rides a bike,0.73,nothing known,,",
+        "file,start,end,caption,confidence,tags,label,probability,error",
+        "a.mp4,0.0,4.0,a dog runs,0.73,dog 0.91; grass 0.80,running,0.9,",
+        "a.mp4,4.0,9.5,a man rides a bike,0.73,,nothing known,,",
     ]
     assert to_csv([RECORDS["clip"]], "clip").splitlines()[1] == "a.avi,diving,0.8,diving 0.8000; running 0.2000,,"
     unlike = {**RECORDS["clip"], "label": None, "known": 0.25}

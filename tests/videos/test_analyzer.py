@@ -51,7 +51,7 @@ class ColourCaptioner:
         assert images.dtype == np.uint8 and images.shape[1:] == (16, 16, 3)
         self.encoded += list(images)
         grid = images.reshape(len(images), 2, 8, 2, 8, 3).mean(axis=(2, 4)).reshape(len(images), 4, 3).astype("f4")
-        return Features(grid, grid.mean(axis=1), np.zeros((len(images), 10), "f4"))
+        return Features(grid, grid.mean(axis=1))
 
     def caption_features(self, features: Features, options: SearchOptions, *, attention: bool) -> list[Caption]:
         assert isinstance(options, SearchOptions) and features.grid.dtype == np.float32 and not attention
@@ -422,7 +422,7 @@ class TestLabels:
 
 
 class TestSegmentBuilder:
-    features = Features(np.zeros((1, 2, 3), "f4"), np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4"))
+    features = Features(np.zeros((1, 2, 3), "f4"), np.zeros((1, 3), "f4"))
 
     @settings(max_examples=100, deadline=None)
     @given(

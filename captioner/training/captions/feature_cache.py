@@ -68,8 +68,7 @@ class Features:
 
     Attributes:
         files: The photos that could be read.
-        arrays: Output name to float16 memory map: ``grid`` (N, positions, C), ``pooled`` (N, C), ``class_scores`` (N,
-            1000).
+        arrays: Output name to float16 memory map: ``grid`` (N, positions, C), ``pooled`` (N, C).
         rows: Row in the arrays of every file.
         failures: The photos that could not be read, with the reason.
     """

@@ -31,6 +31,7 @@ from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder
 from captioner.models.encoder_graph import knows_encoder
 from captioner.models.runtime import OpenVinoEncoder
 from captioner.models.saving import (
+    CLASSES,
     SavedModel,
     load_weights,
     named_weights,
@@ -45,6 +46,7 @@ from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words
 from captioner.outputs.locks import exclusive
 from captioner.training import imagenet_weights
 from captioner.training.captions.batches import CachedBatches, PhotoBatches, TokenTable, augment_photo
+from captioner.training.captions.calibration import calibrate_model
 from captioner.training.captions.card import captioner_card
 from captioner.training.captions.data import CaptionDataset
 from captioner.training.captions.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos
@@ -124,11 +126,10 @@ class CaptionTraining:
     def _build(self) -> tuple[keras.Model, Decoder]:
         options = self.options
         encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
-        if options.start_from:
-            saved = read_model(options.start_from)
-            load_weights(encoder, saved.part("encoder", variable_shapes(encoder)), str(saved.folder))
-        elif options.encoder in LITE_VARIANTS:
+        if options.encoder in LITE_VARIANTS:
             imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
+        if options.start_from:
+            _load_encoder(encoder, read_model(options.start_from))
         config = DecoderConfig(
             len(self.tokenizer),
             encoder.output["grid"].shape[-1],
@@ -181,7 +182,7 @@ class CaptionTraining:
         saved = read_model(folder)
         if Tokenizer.from_json(saved.texts["tokenizer.json"]).words != self.tokenizer.words:
             raise DatasetError(f"{folder}: was trained with another vocabulary than these data give")
-        load_weights(self.encoder, saved.part("encoder", variable_shapes(self.encoder)), str(folder))
+        _load_encoder(self.encoder, saved)
         load_weights(self.decoder, saved.part("decoder", variable_shapes(self.decoder)), str(folder))
         self._history = saved.metadata.get("stages", [])
         return saved
@@ -206,7 +207,9 @@ class CaptionTraining:
         if not knows_encoder(config["name"]):
             return compiled(lambda images: self.encoder(images, training=False))
         weights = {
-            name.removeprefix("encoder/"): value for name, value in named_weights(self.encoder, "encoder").items()
+            name.removeprefix("encoder/"): value
+            for name, value in named_weights(self.encoder, "encoder").items()
+            if not name.startswith(f"encoder/{CLASSES}")
         }
         runtime = OpenVinoEncoder(config, weights, precision=self.options.precision)
         return lambda images: vars(runtime.encode(images))
@@ -285,16 +288,18 @@ class CaptionTraining:
 
     def _photo_batches(self, stage: str) -> PhotoBatches:
         """Photos for a stage that trains the encoder, whose deep half is set free to learn."""
-        scores = self.features(self.train_files, outputs=("class_scores",))
-        self._warn(scores)
-        lookup, array = _lookup(scores, "class_scores")
+        seen = self.features(self.train_files, outputs=("pooled",))
+        self._warn(seen)
+        lookup, pooled = _lookup(seen, "pooled")
+        kernel, bias = self.encoder.get_layer("class_scores").get_weights()
+        scores = pooled.astype(np.float32) @ kernel + bias
         freeze(self.encoder, self.options.frozen_blocks)
         return PhotoBatches(
-            scores.files,
+            seen.files,
             self.data.images,
             self.table,
             image_size=self.encoder.image_size,
-            class_scores={file: array[row] for file, row in lookup.items()},
+            class_scores={file: scores[row] for file, row in lookup.items()},
             augment=augment_photo,
             **self._batching(stage),
         )
@@ -404,6 +409,16 @@ class CaptionTraining:
             _LOG.warning("%d photos cannot be read and are left out, for example: %s", len(features.failures), example)
 
 
+def _load_encoder(encoder: keras.Model, saved: SavedModel) -> None:
+    """Puts the weights of a model folder into an encoder; ImageNet's classes, which a finished model lacks, stay."""
+    own = {name.removeprefix("encoder/"): value for name, value in named_weights(encoder, "encoder").items()}
+    kept = {name: value for name, value in own.items() if name.startswith(CLASSES)}
+    shapes = {name: shape for name, shape in variable_shapes(encoder).items() if not name.startswith(CLASSES)}
+    if any(name.startswith(f"encoder/{CLASSES}") for name in saved.arrays.shapes):
+        shapes = variable_shapes(encoder)
+    load_weights(encoder, {**kept, **saved.part("encoder", shapes)}, str(saved.folder))
+
+
 @contextmanager
 def _precision(name: str):
     """Layers made within this context compute in ``bf16`` or ``f32``; their weights are float32 either way."""
@@ -444,10 +459,17 @@ def train_captions(
         progress: Called with (what, epoch, epochs, step, steps, loss).
 
     Returns:
-        Stage name to its record.
+        Stage name to its record, and ``calibration`` to that of the last step,
+        `captioner.training.captions.calibration.calibrate_model` on the last of the stages.
     """
     mixture = read_mixture([data] if isinstance(data, (str, Path)) else data, dev)
     for source in mixture.sources.values():
         for warning in source.data.warnings:
             _LOG.warning("%s", warning)
-    return CaptionTraining(mixture, output, options, progress).run(stages)
+    training = CaptionTraining(mixture, output, options, progress)
+    records = training.run(stages)
+    for last in list(records)[-1:]:
+        done = read_model(training.output / last).metadata.get("calibration")
+        told = (lambda what, done, total: progress(what, 1, 1, done, total, 0.0)) if progress else None
+        records["calibration"] = done or calibrate_model(training.output / last, mixture, progress=told)
+    return records
