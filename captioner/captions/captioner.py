@@ -249,6 +249,7 @@ class ImageCaptioner:
         must_include: Sequence[str] = (),
         style: str = "",
         guess: bool = True,
+        tags: bool = True,
         attention: bool = True,
     ) -> list[Caption]:
         """Captions encoded images; several frames of one scene may share a row by lying behind each other in the grid.
@@ -260,6 +261,7 @@ class ImageCaptioner:
             must_include: Words that every caption must contain.
             style: See `caption`.
             guess: See `caption`.
+            tags: Whether the tags weigh the words; see `captioner.captions.tags`.
             attention: Whether every word keeps its attention map.
 
         Returns:
@@ -281,20 +283,24 @@ class ImageCaptioner:
             "prefix": self._known_words(prefix, "prefix"),
         }
         phrases = [self._known_words(word, "must_include") for word in must_include]
-        found = search(self.runtime.step, state, memory, options, must_include=phrases, **constraints)
+        seen = None if self.tagger is None else self.tagger.probabilities(features.pooled)
+        step = self.runtime.step
+        if seen is not None and tags:
+            memory = (*memory, self.tagger.lift(seen, self._tag_columns))
+            step = self._lifted_step
+        found = search(step, state, memory, options, must_include=phrases, **constraints)
         familiarity = None if self.familiarity is None else self.familiarity(features.pooled)
-        tags = None if self.tagger is None else self.tagger.probabilities(features.pooled)
         captions = []
         for row, hypotheses in enumerate(found):
             known = {
                 "familiarity": None if familiarity is None else float(familiarity[row]),
-                "tags": () if tags is None else self.tagger.shown(tags[row]),
+                "tags": () if seen is None else self.tagger.shown(seen[row]),
             }
             ranked = [self._one(one, known, attention) for one in hypotheses]
             free = guess and not prefix and not must_include and options.strategy == "beam"
-            if free and tags is not None and familiarity is not None and familiarity[row] < FAR:
+            if free and seen is not None and familiarity is not None and familiarity[row] < FAR:
                 one = (tuple(np.asarray(value)[row : row + 1] for value in part) for part in (state, memory))
-                hypothesis = self._guessed(tags[row], *one, constraints)
+                hypothesis = self._guessed(step, seen[row], *one, constraints)
                 if hypothesis is not None:
                     ranked = [
                         replace(self._one(hypothesis, known, attention), guess=True),
@@ -303,16 +309,25 @@ class ImageCaptioner:
             captions.append(replace(ranked[0], alternatives=tuple(ranked[1:])))
         return captions
 
-    def _guessed(self, tags: np.ndarray, state, memory, constraints: dict[str, Any]) -> Hypothesis | None:
+    @property
+    def _tag_columns(self) -> np.ndarray:
+        """Number of the tag that every token is a form of, -1 where it is of none (tokens,)."""
+        numbers = [self.tagger.number(word) for word in self.tokenizer.words]
+        return np.array([-1 if number is None else number for number in numbers])
+
+    def _lifted_step(self, tokens: np.ndarray, state, memory):
+        """A step of the decoder whose words are weighed by the tags, the last part of the memory."""
+        logits, state, attention = self.runtime.step(tokens, state, memory[:-1])
+        return logits + np.repeat(memory[-1], len(tokens) // len(memory[-1]), axis=0), state, attention
+
+    def _guessed(self, step, tags: np.ndarray, state, memory, constraints: dict[str, Any]) -> Hypothesis | None:
         """A plain sentence with what a photo shows most likely, as the decoder would read it; None where it cannot."""
         thing = self.tagger.likeliest_thing(tags, LIKELY)
         words = normalize(f"a picture of {thing}" if thing else "a picture that is hard to make out")
         if not all(word in self.tokenizer for word in words):
             return None
         options = SearchOptions(strategy="greedy", max_length=len(words), min_length=0)
-        [[read]] = search(
-            self.runtime.step, state, memory, options, **{**constraints, "prefix": self.tokenizer.encode(words)}
-        )
+        [[read]] = search(step, state, memory, options, **{**constraints, "prefix": self.tokenizer.encode(words)})
         return replace(read, finished=True)
 
     def complete(self, text: str = "", n: int = 5, *, image: Any = None, **options) -> list[Caption]:

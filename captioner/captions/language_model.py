@@ -58,7 +58,9 @@ class LanguageModel:
         options.setdefault("n_best", n)
         options.setdefault("beam_size", max(n, self.captioner.options.beam_size))
         chosen = self.captioner.search_options(**options)
-        best = self.captioner.caption_features(self._features, chosen, prefix=text, guess=False, attention=False)[0]
+        best = self.captioner.caption_features(
+            self._features, chosen, prefix=text, guess=False, tags=False, attention=False
+        )[0]
         return [best, *best.alternatives]
 
     def next_words(self, text: str = "", n: int = 10) -> list[tuple[str, float]]:

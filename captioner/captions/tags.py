@@ -2,6 +2,10 @@
 
 A linear layer on the pooled grid, one logistic output a word (Fang et al. 2015, "From Captions to Visual Concepts and
 Back"; Wu et al. 2016, "What Value Do Explicit High Level Concepts Have in Vision to Language Problems?").
+
+The tags also weigh the words that the decoder may write next: the logit of a word rises with the logarithm of how much
+more likely it is for this photo than for any, and falls likewise. So captions name what is there more often, and
+things that are not there less.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ from captioner.errors import ModelLoadError
 from captioner.models.saving import SavedModel
 from captioner.schema import Name, Share, decode
 
+WEIGHT = 0.6
 _FILE = "tags.json"
+_FLOOR, _MOST = 0.003, 3.0  # rare and unlikely is as good as rare and impossible, and no tag may silence the decoder
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class _Table:
     words: Annotated[list[Name], Meta(min_length=1, max_length=10_000)]
     forms: Annotated[dict[Name, Name], Meta(max_length=100_000)]
     things: Annotated[dict[Name, Name], Meta(max_length=10_000)]
+    weight: Annotated[float, Meta(ge=0, le=10)]
     threshold: Share
 
 
@@ -41,8 +48,10 @@ class Tagger:
         forms: Other forms of some of them, form to tag: "dogs" to "dog", "runs" to "running".
         things: Tags that name things, each as a sentence has it: "a dog", "grass".
         kernel: Weights (channels, words).
+        prior: Their mean probabilities over the training photos (words,).
         bias: (words,); with the kernel it gives log-odds that are calibrated: one of five people uses the word.
         threshold: Probability from which a tag is shown.
+        weight: How much the tags weigh in the choice of words; 0 for not at all.
 
     Raises:
         ValueError: The shapes do not fit the words, or a word is there twice.
@@ -56,6 +65,8 @@ class Tagger:
         kernel: np.ndarray,
         bias: np.ndarray,
         threshold: float,
+        prior: np.ndarray | None = None,
+        weight: float = WEIGHT,
     ):
         self.words = tuple(words)
         self.forms = dict(forms)
@@ -63,8 +74,12 @@ class Tagger:
         self.kernel = np.asarray(kernel, np.float32)
         self.bias = np.asarray(bias, np.float32)
         self.threshold = threshold
+        self.prior = np.full(len(self.words), 0.01, np.float32) if prior is None else np.asarray(prior, np.float32)
+        self.weight = weight
         self._numbers = {word: number for number, word in enumerate(self.words)}
-        if self.kernel.ndim != 2 or not self.kernel.shape[1:] == self.bias.shape == (len(self.words),):
+        if self.kernel.ndim != 2 or not self.kernel.shape[1:] == self.bias.shape == self.prior.shape == (
+            len(self.words),
+        ):
             raise ValueError(f"{len(self.words)} words, kernel {self.kernel.shape}, bias {self.bias.shape}")
         if len(self._numbers) != len(self.words):
             raise ValueError("a word is there twice")
@@ -84,6 +99,17 @@ class Tagger:
         likely = np.flatnonzero(probabilities >= self.threshold)
         order = likely[np.argsort(-probabilities[likely], kind="stable")]
         return tuple((self.words[number], float(probabilities[number])) for number in order)
+
+    def lift(self, probabilities: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """What is added to the logits of words: (images, tokens).
+
+        Args:
+            probabilities: Of all tags (images, words).
+            columns: Number of the tag of every token, -1 for those that are none (tokens,).
+        """
+        ratio = np.log((probabilities + _FLOOR) / (self.prior + _FLOOR))
+        added = self.weight * np.clip(ratio, -_MOST, _MOST)
+        return np.where(columns >= 0, added[:, columns], 0).astype(np.float32)
 
     def likeliest_thing(self, probabilities: np.ndarray, least: float) -> str | None:
         """What an image shows more likely than anything else, as a sentence has it; None where nothing is that likely.
@@ -108,8 +134,9 @@ class Tagger:
             "words": self.words,
             "forms": self.forms,
             "things": self.things,
+            "weight": self.weight,
         }
-        arrays = {"tags/linear/kernel": self.kernel, "tags/linear/bias": self.bias}
+        arrays = {f"tags/linear/{name}": getattr(self, name) for name in ("kernel", "bias", "prior")}
         return arrays, {_FILE: json.dumps(table, ensure_ascii=False, indent=0) + "\n"}
 
     @classmethod
@@ -125,11 +152,13 @@ class Tagger:
         shapes = {
             "linear/kernel": (saved.settings(CaptionerConfig).decoder.grid_channels, len(table.words)),
             "linear/bias": (len(table.words),),
+            "linear/prior": (len(table.words),),
         }
         arrays = saved.part("tags", shapes)
         try:
             return cls(
-                table.words, table.forms, table.things, arrays["linear/kernel"], arrays["linear/bias"], table.threshold
-            )
+                table.words, table.forms, table.things, arrays["linear/kernel"], arrays["linear/bias"],
+                table.threshold, arrays["linear/prior"], table.weight,
+            )  # fmt: skip
         except ValueError as error:
             raise ModelLoadError(f"{saved.path(_FILE)}: {error}; get the folder again") from error

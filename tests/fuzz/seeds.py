@@ -186,6 +186,7 @@ def models() -> dict[str, Path]:
 
     from captioner.captions.config import DecoderConfig, decoder_shapes
     from captioner.captions.familiarity import Familiarity
+    from captioner.captions.tags import Tagger
     from captioner.models.encoder_config import encoder_shapes
     from captioner.models.saving import save_model
     from captioner.models.tokenizer import Tokenizer
@@ -196,17 +197,16 @@ def models() -> dict[str, Path]:
     decoder = DecoderConfig(len(WORDS) + 4, units=24, embedding_units=12, memory_units=16, heads=4)
     shapes = {f"encoder/{name}": shape for name, shape in encoder_shapes("lite0").items()}
     shapes |= {f"decoder/{name}": shape for name, shape in decoder_shapes(decoder).items()}
-    concepts = [
-        {"word": "dog", "classes": [151, [200, 210]], "also": ["puppy"], "certain": True},
-        {"word": "wolf", "classes": [269], "like": "dog"},
-    ]
+    known, familiarity = Familiarity.fit(rng.uniform(0, 1, (20, 1280)), prototypes=3).saved()
+    tagger = Tagger(["dog", "sand"], {"dogs": "dog"}, {"dog": "a dog"}, rng.normal(0, 1, (1280, 2)), [0, -1], 0.6)
+    layer, tags = tagger.saved()
     texts = {
         "tokenizer.json": Tokenizer(WORDS).to_json(),
-        "concepts.json": json.dumps({"format": 1, "concepts": concepts}),
-        "familiarity.json": Familiarity.fit(rng.normal(0, 2, (20, 1000))).to_json(),
+        **familiarity,
+        **tags,
         "ranges.json": json.dumps({"conv_stem": [-1.0, 1.0], "conv_head": [-20.0, 20.0]}),
     }
-    settings = {"search": {"beam_size": 3, "n_best": 2}, "calibration": {"slope": 0.5}, "grounding": {"required": 0.2}}
+    settings = {"search": {"beam_size": 3, "n_best": 2}, "calibration": {"slope": 0.5}}
     forecaster = ForecasterConfig(6, 4, 5)
     return {
         "captioner": save_model(
@@ -216,7 +216,7 @@ def models() -> dict[str, Path]:
             metadata={},
             card="",
             config={"encoder": {"name": "lite0", "image_size": 33}, "decoder": decoder.to_dict(), **settings},
-            weights={name: np.abs(rng.normal(0, 0.1, shape)) for name, shape in shapes.items()},
+            weights={**{name: np.abs(rng.normal(0, 0.1, shape)) for name, shape in shapes.items()}, **known, **layer},
         ),
         "network": save_classifier(folder / "network", known=known_head(3)),
         "ridge": save_classifier(folder / "ridge", cell="ridge", members=1),

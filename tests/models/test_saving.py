@@ -300,7 +300,7 @@ def test_files_that_are_too_large_are_not_read(folder, monkeypatch, name, limit)
         read_model(folder)
 
 
-@pytest.mark.parametrize("name", ["weights.npz", "config.json", "metadata.json", "tokenizer.json", "concepts.json"])
+@pytest.mark.parametrize("name", ["weights.npz", "config.json", "metadata.json", "tokenizer.json", "tags.json"])
 @pytest.mark.parametrize("what", ["fifo", "link to a fifo", "link to a device", "socket", "link to nothing"])
 def test_only_regular_files_are_opened(folder, tmp_path, name, what):
     (folder / name).unlink(missing_ok=True)

@@ -88,18 +88,21 @@ def calibrate_model(
         ranges = input_ranges(encoder.name, encoder.image_size, encoder_weights, np.stack(examples))
         texts["ranges.json"] = json.dumps(ranges)
 
-    model.calibration = WordCalibration()
-    dev = {name: judged_photos(model, data, name, files, tagger, progress) for name, files in data.dev.items()}
+    dev = {name: _seen(model, data, name, files, progress) for name, files in data.dev.items()}
     parts, tag_record = [model.familiarity], {}
+    model.tagger, model.calibration = None, WordCalibration()
     if tagger.words:  # a small data set may use none often enough
-        tagger, tag_record = calibrated_tags(tagger, {name: (one.pooled, one.used) for name, one in dev.items()})
-        parts.append(tagger)
-    tables = {name: one.words for name, one in dev.items()}
+        captions = {name: [data.captions[file][:FULL_REFERENCES] for file in one.files] for name, one in dev.items()}
+        judged = {name: (one.pooled, used_tags(tagger, captions[name])) for name, one in dev.items()}
+        model.tagger, tag_record = calibrated_tags(tagger, judged)
+        model.tagger.prior = model.tagger.probabilities(pooled).mean(axis=0)
+        parts.append(model.tagger)
+    tables = {name: word_table(model, data, name, one) for name, one in dev.items()}
     calibration = {name: round(value, 5) for name, value in asdict(fit_calibration(list(tables.values()))).items()}
     record = {
         "words": cross_validated(tables),
         "tags": tag_record,
-        "photos": {name: len(one.pooled) for name, one in dev.items()},
+        "photos": {name: len(one.files) for name, one in dev.items()},
         "familiarity_photos": len(pooled),
     }
     weights = {f"encoder/{name}": value for name, value in encoder_weights.items()}
@@ -159,39 +162,43 @@ def _readable(data: Mixture, files: Sequence[str], size: int) -> tuple[list[str]
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedPhotos:
-    """Dev photos of a data set with what a model says of them and what people say.
+class _Seen:
+    """Dev photos of a data set through the encoder, their grids in half the memory."""
 
-    Attributes:
-        words: Every word of the model's captions, float64 (words, 5): number of the photo, log-probability of the word,
-            its rank, familiarity of the photo, and 1 where people used the word for the photo, else 0.
-        pooled: Pooled grids (photos, channels).
-        used: Which tags people used, bool (photos, tags).
-    """
-
-    words: np.ndarray
+    files: list[str]
     pooled: np.ndarray
-    used: np.ndarray
+    grids: np.ndarray
 
 
-def judged_photos(
-    model: ImageCaptioner, data: Mixture, name: str, files: Sequence[str], tagger: Tagger, progress: Progress | None
-) -> JudgedPhotos:
-    """Captions the dev photos of a data set; of photos with more than five captions the first five count for tags."""
-    rows, pooled, captions = [], [], []
+def _seen(model: ImageCaptioner, data: Mixture, name: str, files: Sequence[str], progress: Progress | None) -> _Seen:
+    read, pooled, grids = [], [], []
     for names, _, features in encoded_photos(model, data, files, f"{name} dev photos", progress):
-        style = data.sources[name].style
-        written = model.caption_features(features, style=style, guess=False, attention=False)
-        for file, caption in zip(names, written, strict=True):
+        read += names
+        pooled.append(features.pooled)
+        grids.append(features.grid.astype(np.float16))
+    return _Seen(read, np.concatenate(pooled), np.concatenate(grids))
+
+
+def word_table(model: ImageCaptioner, data: Mixture, name: str, seen: _Seen) -> np.ndarray:
+    """Every word that a model writes about the dev photos of a data set, in its style.
+
+    Returns:
+        float64 (words, 5): number of the photo, log-probability of the word, its rank, familiarity of the photo, and 1
+        where people used the word for the photo, else 0.
+    """
+    rows: list[tuple] = []
+    for start in range(0, len(seen.files), _BATCH):
+        part = slice(start, start + _BATCH)
+        features = Features(seen.grids[part].astype(np.float32), seen.pooled[part])
+        written = model.caption_features(features, style=data.sources[name].style, guess=False, attention=False)
+        for number, (file, caption) in enumerate(zip(seen.files[part], written, strict=True), start):
             used = {token for text in data.captions[file] for token in tokenize(text)}
             rows += [
-                (len(captions), min(0.0, word.logprob), rank, caption.familiarity, word.text in used)
+                (number, min(0.0, word.logprob), rank, caption.familiarity, word.text in used)
                 for word in caption.words
                 if (rank := model.tokenizer.encode([word.text])[0] - model.tokenizer.unknown) > 0
             ]
-            captions.append(data.captions[file][:FULL_REFERENCES])
-        pooled.append(features.pooled)
-    return JudgedPhotos(np.array(rows, np.float64).reshape(-1, 5), np.concatenate(pooled), used_tags(tagger, captions))
+    return np.array(rows, np.float64).reshape(-1, 5)
 
 
 def calibrated_tags(
@@ -230,9 +237,8 @@ def calibrated_tags(
             "reliability": _reliability(given, right),
         }
     slope, offset, threshold = _fit_tags([(odds, right) for _, odds, right in tables.values()])
-    return Tagger(
-        tagger.words, tagger.forms, tagger.things, tagger.kernel * slope, tagger.bias * slope + offset, threshold
-    ), report
+    kernel, bias = tagger.kernel * slope, tagger.bias * slope + offset
+    return Tagger(tagger.words, tagger.forms, tagger.things, kernel, bias, threshold, tagger.prior), report
 
 
 def _fit_tags(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, float]:
@@ -266,7 +272,7 @@ def fit_calibration(tables: Sequence[np.ndarray]) -> WordCalibration:
     """Logistic regression of being right; every table has the same weight.
 
     Args:
-        tables: See `JudgedPhotos.words`.
+        tables: From `word_table`.
     """
     inputs = [WordCalibration.inputs(*table[:, 1:4].T) for table in tables]
     start = np.array(list(asdict(WordCalibration()).values()))
