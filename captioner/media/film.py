@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from captioner.errors import VideoReadError
 from captioner.media import containers
@@ -31,6 +31,25 @@ _LONGEST_GAP_BROADCAST = 10.0
 _MOST_FAILURES = 1000  # in a row; after so many nothing more is to be had
 _MOST_BETWEEN = 4096  # bytes between two pieces that belong to the container
 _READ_SIZE = 2**18
+
+
+class _Source:
+    """The open file as FFmpeg gets it, which has no means to open another.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.read, self.tell, self.name = file.read, file.tell, file.name
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Seeks; a damaged file may lead anywhere, which FFmpeg wants to be told by a number."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 class Film:
@@ -82,7 +101,6 @@ class Film:
         with explained_access(path, self._name, "video") as status:
             if status.st_size == 0:
                 raise VideoReadError(f"{self._name}: is empty (0 bytes)", kind="empty")
-            # FFmpeg gets this open file and no means to open another.
             file = self._files.enter_context(open(path, "rb"))  # noqa: SIM115 - closed with the others
             head = file.read(containers.HEAD)
             reason = containers.is_no_video(head)
@@ -92,7 +110,7 @@ class Film:
             file.seek(0)
             try:
                 container = av.open(
-                    file,
+                    _Source(file),
                     format="mpegts" if containers.is_transport_stream(head) else None,
                     options=self._options,
                     container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
@@ -108,6 +126,7 @@ class Film:
 
     def _read_header(self, threads: int | None) -> None:
         self._stream = self._film()
+        self._ticks = [float(stream.time_base) for stream in self._container.streams]  # seconds; fractions are slow
         context = self._stream.codec_context
         if context is None:
             raise VideoReadError(
@@ -177,7 +196,7 @@ class Film:
 
     def seconds(self, ticks: int) -> float:
         """A time in the units of the stream, as in its frames, in seconds."""
-        return float(ticks * self._stream.time_base)
+        return ticks * self._ticks[self._stream.index]
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Frames in the order in which they are shown, once; what cannot be read or decoded is left out and counted."""
@@ -222,7 +241,8 @@ class Film:
                 continue
             stamp = packet.dts if packet.pts is None else packet.pts
             if stamp is not None:
-                start, end = (float(ticks * packet.time_base) for ticks in (stamp, stamp + (packet.duration or 0)))
+                tick = self._ticks[packet.stream_index]
+                start, end = stamp * tick, (stamp + (packet.duration or 0)) * tick
                 self.read_end = max(self.read_end, end)
                 if packet.stream_index == self._stream.index:
                     self.film_end = max(self.film_end, end)

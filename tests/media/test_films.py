@@ -523,6 +523,15 @@ class TestHostile:
             read(path)
         assert opened == [path]
 
+    def test_an_index_that_leads_out_of_the_file(self, film, tmp_path):
+        data = bytearray(film.read_bytes())
+        at = data.index(b"stco") + 12
+        data[at : at + 4] = b"\xff\xff\xff\xf0"
+        path = tmp_path / "film.mp4"
+        path.write_bytes(data)
+        with contextlib.suppress(VideoReadError):
+            assert read(path)[0].warnings or read(path)[0].truncated
+
     def test_size_that_changes_midway(self, tmp_path):
         small = make.write_film(tmp_path / "small.ts", make.grey_frames(50), **KEYS).read_bytes()
         large = make.write_film(tmp_path / "large.ts", make.grey_frames(25, 640, 480), **KEYS).read_bytes()
