@@ -239,11 +239,12 @@ def _tone(stream, seconds: float) -> list:
 
     step = stream.codec_context.frame_size or 1024
     wave = (np.sin(np.arange(int(seconds * 44100)) * 0.06) * 0.2).astype(np.float32)
+    resampler = av.AudioResampler(stream.format, stream.layout, stream.rate)
     packets = []
     for start in range(0, len(wave) - step + 1, step):
         frame = av.AudioFrame.from_ndarray(wave[None, start : start + step], format="flt", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
-        for ready in av.AudioResampler(stream.format, stream.layout, stream.rate).resample(frame):
+        for ready in resampler.resample(frame):
             packets += stream.encode(ready)
     return packets + stream.encode(None)
 

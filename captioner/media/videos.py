@@ -30,6 +30,7 @@ UNDECODABLE_EXTENSIONS = frozenset({".braw", ".r3d", ".crm", ".ari", ".cine", ".
 """Extensions, in lower case, of films that nothing here can decode; a folder scan says how many there are."""
 
 _MOST_WARNINGS = 10
+_MERGED_GAPS = 1.0  # seconds between gaps that are told as one
 _LONGEST_SHOWN = 3600.0  # seconds that a frame's own statement of its length is believed
 _DECODER_DELAY = 32  # frames that a decoder holds back at most
 # Colours as H.273 numbers them: primaries of film, BT.2020 and P3, transfer curves of PQ and HLG, and all curves.
@@ -138,6 +139,7 @@ class VideoReader:
         self._index = -1
         self._decoded_end = -math.inf  # timestamp
         self._longest_step = 0.0
+        self._gap: tuple[float, float] | None = None  # told last
         self._told = self._seen = self._doubtful = 0  # losses that were told, and seen; frames that they may concern
         self._lock = threading.Lock()  # closing while another thread decodes would crash the process
         self._film = Film(path, self.name, max_pixels, threads)
@@ -211,11 +213,12 @@ class VideoReader:
         leap = timeline.place(stamp, film.step)
         time = timeline.time
         if leap:
+            self._gap = None
             self._warn(f"its timestamps leap by {leap:+,.1f} s at {time:.1f} s, where it goes on at its usual step")
         elif before is None:
             self._told = film.losses  # what was cut in the middle begins with frames that lack others
         elif (film.losses > self._told or self._doubtful > 0) and time - end > film.step / 2:
-            self._warn(f"nothing can be decoded from {end:.1f} to {time:.1f} s, where it is damaged")
+            self._tell_gap(end, time)
             self._told = film.losses
         else:
             self._longest_step = max(self._longest_step, time - before)
@@ -245,6 +248,13 @@ class VideoReader:
         more, less = film.step < rest <= self._longest_step, -self._shown - film.step < rest < -film.step
         if not self.truncated and (more or less):
             self.duration += max(rest, film.step - self._shown)
+
+    def _tell_gap(self, start: float, end: float) -> None:
+        if self._gap is not None and start - self._gap[1] < _MERGED_GAPS:
+            start = self._gap[0]
+            self.warnings.pop()
+        self._gap = (start, end)
+        self._warn(f"nothing can be decoded from {start:.1f} to {end:.1f} s, where it is damaged")
 
     def _warn(self, text: str) -> None:
         if len(self.warnings) < _MOST_WARNINGS:

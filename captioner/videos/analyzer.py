@@ -272,6 +272,8 @@ class _Pass:
         for piece, caption in zip(pieces, self._analyzer.caption_pieces(pieces), strict=True):
             middle = min(piece.frames, key=lambda frame: abs(frame.time - (piece.start + piece.end) / 2))
             segment = Segment(piece.start, piece.end, caption, thumbnail=middle.picture)
+            if self._segments and self._segments[-1].end < piece.start:  # its last frame stood there all the time
+                self._segments[-1] = replace(self._segments[-1], end=piece.start)
             self._segments[-1:] = merged([*self._segments[-1:], segment])
 
 

@@ -49,7 +49,8 @@ class Piece:
 class SegmentBuilder:
     """Divides a video into pieces while it passes by, as `captioner.media.shots.split_long` would with all of it.
 
-    A piece without a frame becomes part of the next one.
+    A piece without a frame becomes part of the one before, whose last frame still stands there, or, where a shot has
+    none yet, of the next one.
 
     Args:
         longest: Seconds that a piece lasts at most.
@@ -63,6 +64,7 @@ class SegmentBuilder:
         self._shot = start  # where what is not yet divided begins
         self._start = start  # where the next piece begins
         self._certain = 0.0
+        self._last: float | None = None  # time of the last frame that the shot has had in a piece
         self._frames: list[EncodedFrame] = []
 
     def add(self, frame: EncodedFrame) -> None:
@@ -76,8 +78,10 @@ class SegmentBuilder:
             del self._frames[1 + int((times[2:] - times[:-2]).argmin())]  # close to its neighbours: missed least
 
     def cut(self, time: float) -> list[Piece]:
-        """Ends the shot; gives its last pieces."""
-        return self._close(split_long([(self._shot, time)], self._longest))
+        """Ends the shot; gives its last pieces. What lies between two pieces belongs to the first."""
+        pieces = self._close(split_long([(self._shot, time)], self._longest))
+        self._last = None
+        return pieces
 
     def advance(self, certain: float) -> list[Piece]:
         """Gives the pieces that cannot change any more, all cuts up to ``certain`` seconds being known."""
@@ -99,7 +103,13 @@ class SegmentBuilder:
             self._shot = end
             if inside:
                 chosen = np.linspace(0, count - 1, min(count, self._most)).round().astype(int)
+                if (
+                    self._last is not None and inside[0].time - self._last > self._longest
+                ):  # the last one stood till now
+                    self._start = inside[0].time
                 pieces.append(Piece(self._start, end, tuple(inside[index] for index in chosen)))
+                self._last = inside[-1].time
+            if self._last is not None:
                 self._start = end
         return pieces
 
