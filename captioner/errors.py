@@ -87,4 +87,6 @@ def needs_extra(need: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "captioner":  # a mistake in the package itself
+            raise
         raise CaptionerError(f'{need}; install it: pip install "captioner[{extra}]"', kind="missing") from error

@@ -1,5 +1,6 @@
 """The package as pip installs it."""
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from media_makers import smooth_picture, write_video
 from PIL import Image
 
 import captioner
+from captioner.errors import needs_extra
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,6 +85,11 @@ def test_what_is_not_installed_is_named_with_its_extra(arguments, extra, tmp_pat
     status, out, err = light(*arguments)
     assert status == 2 and out == ""
     assert err.rstrip().endswith(f'pip install "captioner[{extra}]"') and err.count("\n") == 1
+
+
+def test_what_the_package_itself_lacks_is_no_matter_of_an_extra():
+    with pytest.raises(ModuleNotFoundError, match=r"captioner\.nothing"), needs_extra("this needs that", "train"):
+        importlib.import_module("captioner.nothing")
 
 
 def test_captions_videos_and_labels_need_nothing_of_the_extras(tmp_path):

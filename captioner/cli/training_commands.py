@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,12 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
     return 1 if failed else 0
 
 
-def _training() -> AbstractContextManager[None]:
-    return needs_extra("training needs Keras and TensorFlow", "train")
+@contextmanager
+def _training() -> Iterator[None]:
+    with needs_extra("training needs Keras and TensorFlow", "train"):
+        import keras  # noqa: F401 (first: where it lacks, so does what belongs to other extras)
+
+        yield
 
 
 def draw_pictures(output: Path, count: int, seed: int) -> int:
