@@ -14,7 +14,7 @@ PNG_SOFTWARE = "captioner"
 SQLITE_APPLICATION_ID = 0x43617074
 """``PRAGMA application_id`` of search indexes."""
 
-_HEAD_BYTES = 2**16
+_HEAD_BYTES = 4096  # folders may hold very many pictures
 _CSV_STARTS = (b"file,rank,caption,", b"file,start,end,caption,", b"file,label,probability,")
 
 
