@@ -15,8 +15,11 @@ import json
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from captioner.atomic import refuse_links, remove_leftovers, replacing, write_atomic, write_error
 from captioner.errors import CaptionerError
@@ -26,6 +29,7 @@ from captioner.outputs.locks import locked, refuse_nested
 from captioner.outputs.marks import is_ours
 from captioner.outputs.records import Record, json_line, read_record, without_thumbnails
 from captioner.runs.inputs import Input, natural_key
+from captioner.schema import fit
 
 RESULTS = "results.jsonl"
 RESERVED = (RESULTS, "results.csv", "index.html", "index.sqlite")
@@ -45,6 +49,25 @@ _LONGEST_SUFFIX = 16
 
 Sidecars = Mapping[str, Callable[[Record], str]]
 """Extension without its dot to the function that makes the file from the record."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Annotated[str, Meta(min_length=1)]
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a run notes at the beginning of the file of a result."""
+
+    format: Literal[1]
+    source: _Source
+    settings: str
+    failed: bool
+    # Earlier versions do not say: all that are there.
+    sidecars: tuple[Literal["srt", "vtt", "csv", "txt", "html"], ...] = _SIDECARS
 
 
 @dataclass(frozen=True)
@@ -125,13 +148,9 @@ class RunFolder:
                     self._torn.add(stem)
                 else:
                     whole = read_record(self.path / f"{stem}.json") is not None
-                    sidecars = tuple(
-                        header.get("sidecars", _SIDECARS)
-                    )  # earlier versions do not say: all that are there
-                    source = header["source"]
-                    self.stored[source["path"]] = Stored(
-                        stem, source, header["settings"], header["failed"], sidecars, whole
-                    )
+                    settings, failed, sidecars = header.settings, header.failed, header.sidecars
+                    stored = Stored(stem, asdict(header.source), settings, failed, sidecars, whole)
+                    self.stored[header.source.path] = stored
             self._exit = stack.pop_all()
         return self
 
@@ -346,7 +365,7 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def _headers(folder: Path) -> Iterator[tuple[str, dict | None]]:
+def _headers(folder: Path) -> Iterator[tuple[str, _Header | None]]:
     """Stem and header of the results in a folder and below; the header is None where it was cut."""
     for parent, folders, names in os.walk(folder):
         folders.sort()
@@ -365,17 +384,9 @@ def _beginning(path: str) -> str | None:
         return None
 
 
-def _header(text: str) -> dict | None:
+def _header(text: str) -> _Header | None:
     try:
         header, _ = json.JSONDecoder().raw_decode(text, len(_MARK))
-        is_ours = (
-            header["format"] == FORMAT
-            and {type(header["source"][key]) for key in ("size", "mtime_ns")} == {int}
-            and isinstance(header["source"]["path"], str)
-            and isinstance(header["settings"], str)
-            and isinstance(header["failed"], bool)
-            and set(header.get("sidecars", ())) <= set(_SIDECARS)
-        )
-        return header if is_ours else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return fit(header, _Header, "", more=True)
+    except (ValueError, RecursionError, CaptionerError):
         return None
