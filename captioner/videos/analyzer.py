@@ -347,7 +347,13 @@ def _forecaster(forecaster, captioner) -> Forecaster | None:
         shipped = Forecaster.from_saved(read_model(DEFAULT_FORECASTER))
         return shipped if shipped.encoder.get("sha256") == captioner.encoder_sha256 else None
     if isinstance(forecaster, (str, os.PathLike)):
-        forecaster = Forecaster.from_saved(read_model(forecaster))
+        saved = read_model(forecaster)
+        forecaster = Forecaster.from_saved(saved)
+        if forecaster.config.channels != captioner.channels:
+            raise ModelLoadError(
+                f"{saved.path('config.json')}: channels must be {captioner.channels} for this captioner, not "
+                f"{forecaster.config.channels}; get the folder again"
+            )
     expected = captioner.encoder_sha256
     if forecaster is not None and forecaster.encoder.get("sha256", expected) != expected:
         raise ModelLoadError(

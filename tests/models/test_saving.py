@@ -6,8 +6,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -515,3 +518,22 @@ def test_files_that_are_of_no_model_are_not_replaced(tmp_path, name):
         save_model(tmp_path, kind="forecaster", config={}, weights={}, texts={}, metadata={}, card="")
     assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
     refuse_foreign(tmp_path / "new")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the address space that the system keeps")
+@pytest.mark.parametrize("megabytes", [400, 700])
+def test_a_model_that_does_not_fit_into_the_memory_says_so(megabytes):
+    code = f"""
+import resource
+import numpy
+resource.setrlimit(resource.RLIMIT_AS, ({megabytes << 20}, {megabytes << 20}))
+import captioner
+try:
+    captioner.load(threads=1)
+except captioner.CaptionerError as error:
+    print(error.kind, error)
+"""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert re.match("memory .*flickr8k: not enough memory to load it; close other programs", result.stdout)

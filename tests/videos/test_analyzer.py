@@ -39,6 +39,7 @@ class ColourCaptioner:
     name = "colours"
     encoder_sha256 = "c0"
     image_size = 16
+    channels = 3
 
     def __init__(self):
         self.encoded: list[np.ndarray] = []
@@ -362,6 +363,18 @@ class TestArguments:
 
     def test_search_options(self):
         assert analyzer(beam_size=5, max_length=7).options == SearchOptions(beam_size=5, max_length=7)
+
+    def test_forecaster_of_other_embeddings(self, tmp_path):
+        from captioner.models.saving import save_model
+
+        config = ForecasterConfig(4, 2, 2)
+        weights = {f"forecaster/{name}": np.ones(shape) for name, shape in weight_shapes(config).items()}
+        folder = save_model(
+            tmp_path / "odd", kind="forecaster", config={"forecaster": config.to_dict()}, weights=weights, texts={},
+            metadata={}, card="",
+        )  # fmt: skip
+        with pytest.raises(ModelLoadError, match=r"config\.json: channels must be 3 for this captioner, not 4"):
+            analyzer(forecaster=folder)
 
     def test_forecaster_of_another_encoder(self):
         with pytest.raises(ModelLoadError, match="another encoder"):
