@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from pathlib import Path
@@ -339,3 +340,14 @@ class TestBadFiles:
             except VideoReadError:
                 continue
             assert all(b > a for a, b in itertools.pairwise(times))
+
+
+def test_a_damaged_film_writes_nothing_on_standard_error(tmp_path, capfd):
+    """A header that is there fifty times makes FFmpeg seek to impossible places, which a Python file objects to."""
+    path = make.write_film(tmp_path / "a.wmv", make.grey_frames(20, 176, 144), codec="wmv2", g="8")
+    whole = path.read_bytes()
+    for place in (30, 66):
+        path.write_bytes(whole[:place] + whole[place : place + 256] * 50 + whole[place:])
+        with contextlib.suppress(VideoReadError), VideoReader(path, every=0.2, size=16) as reader:
+            list(reader)
+    assert "exception" not in capfd.readouterr().err
