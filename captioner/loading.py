@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from captioner.clips.classifier import ClipClassifier
     from captioner.results import Caption
 
-ShippedCaptioner = Literal["flickr8k"]
+ShippedCaptioner = Literal["photos", "flickr8k"]
 ShippedClassifier = Literal["actions", "fights"]
 
-DEFAULT_MODEL = "flickr8k"
+DEFAULT_MODEL = "photos"
 """The captioner that is used where none is named."""
 
 

@@ -57,7 +57,7 @@ def test_links_between_notebooks_lead_somewhere(path):
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     from captioner.models.saving import model_names
 
-    if "flickr8k" not in model_names():
+    if "photos" not in model_names():
         pytest.skip("the shipped captioner is absent")
     monkeypatch.setenv("CAPTIONER_NOTEBOOK", "small")
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -388,12 +388,12 @@ def test_loading(tiny_captioner, tmp_path, monkeypatch):
 PEOPLE = {"man", "woman", "girl", "boy", "person", "people", "child", "lady", "men", "women"}
 
 
-@pytest.mark.skipif(not (SHIPPED / "flickr8k" / "weights.npz").is_file(), reason="the model is not there yet")
+@pytest.mark.skipif(not (SHIPPED / "photos" / "weights.npz").is_file(), reason="the model is not there yet")
 def test_the_shipped_model_on_real_photos():
     data = pytest.importorskip("skimage.data")
-    assert "flickr8k" in captioner.list_models()
+    assert "photos" in captioner.list_models()
     model = captioner.load()
-    assert model.name == "flickr8k"
+    assert model.name == "photos"
     astronaut, cat, cup = model.caption([data.astronaut(), data.chelsea(), data.coffee()])
     assert PEOPLE & set(astronaut.text.split())
     assert len({astronaut.text, cat.text, cup.text}) == 3
