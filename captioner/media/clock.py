@@ -76,12 +76,13 @@ class Timeline:
         """Whether a frame with that timestamp would have to be shown before the last one."""
         return stamp is not None and self.time is not None and stamp + self._shift < self.time
 
-    def place(self, stamp: float | None, step: float) -> float:
+    def place(self, stamp: float | None, step: float, longest_gap: float | None = None) -> float:
         """Finds the time of the next frame.
 
         Args:
             stamp: Its timestamp in seconds; None where it has none.
             step: Seconds from a frame to the next, usually.
+            longest_gap: What is believed before this frame, where that is more than usual.
 
         Returns:
             Seconds by which the timestamps leap at it, 0.0 where they do not.
@@ -90,7 +91,9 @@ class Timeline:
         time = expected if stamp is None else stamp + self._shift
         leap = time - expected
         backwards = leap < -max(_WAVERING, 3 * step)
-        if backwards or (leap > self._longest_gap and not self._heard_between(expected - self._shift, stamp)):
+        if backwards or (
+            leap > (longest_gap or self._longest_gap) and not self._heard_between(expected - self._shift, stamp)
+        ):
             self._shift -= leap
             time = expected
         else:

@@ -24,12 +24,14 @@ _FORMATS = (
     "ogg,mxf,gxf,nut,rm,wtv,dhav,nsv,yuv4mpegpipe,wav,w64,mp3,flac,aac,aiff,ac3,amr,caf"
 )
 _USUAL_FPS = 25.0
-# Seconds without a frame that are believed where nothing is heard. In formats made for broadcasting, joined recordings,
-# whose timestamps leap, are usual; elsewhere a slide may stand for long.
-_LONGEST_GAP = 3600.0
+LONGEST_GAP = 3600.0
+"""Seconds without a frame that are believed where nothing is heard: a slide may stand for long."""
+
+# In formats made for broadcasting, where joined recordings, whose timestamps leap, are usual.
 _LONGEST_GAP_BROADCAST = 10.0
 _MOST_FAILURES = 1000  # in a row; after so many nothing more is to be had
 _MOST_BETWEEN = 4096  # bytes between two pieces that belong to the container
+_HOLE = 2**16
 _READ_SIZE = 2**18
 
 
@@ -71,6 +73,7 @@ class Film:
         film_end: Timestamp up to which the film was read, decoded or not.
         lost_end: See `captioner.media.containers.lost_end`.
         losses: Pieces that could not be read or decoded so far.
+        holes: Times that many bytes were passed over, damaged or filled up.
         skips: Times that bytes were passed over between two pieces, as most containers do it where they are damaged.
         timeline: Where its frames are to be placed; knows what was heard.
 
@@ -86,7 +89,7 @@ class Film:
         self.read_end = self.film_end = -math.inf
         self._position = 0  # in the file
         self.losses = 0
-        self.skips = 0
+        self.skips = self.holes = 0
         self._files = ExitStack()
         try:
             self._open(path)
@@ -139,8 +142,9 @@ class Film:
         context.thread_count = threads or 0
         context.options = self._options
         self.codec = context.name
-        rates = [float(rate) for rate in (self._stream.guessed_rate, self._stream.average_rate) if rate and rate > 0]
-        usual = [rate for rate in rates if 1 <= rate <= 1000]
+        rates = [float(rate or 0) for rate in (self._stream.guessed_rate, self._stream.average_rate)]
+        rates = [rate for rate in rates if 0 < rate <= 1000]  # more is the clock's rate, where frames are rare
+        usual = [rate for rate in rates if rate >= 1]
         self.fps = (usual or rates or [0.0])[0]
         self.step = 1 / (usual or [_USUAL_FPS])[0]
         self.stated_duration = max(0, self._container.duration or 0) / 1e6
@@ -149,7 +153,7 @@ class Film:
             self.stated_end = 0.0 if guesses else self.stated_duration
         else:
             self.stated_end = self.seconds((self._stream.start_time or 0) + self._stream.duration)
-        gap = _LONGEST_GAP_BROADCAST if self._has("ts_discont") else _LONGEST_GAP
+        gap = _LONGEST_GAP_BROADCAST if self._has("ts_discont") else LONGEST_GAP
         self.timeline = Timeline((self._container.start_time or 0) / 1e6, gap)
 
     def _film(self) -> av.VideoStream:
@@ -235,7 +239,9 @@ class Film:
                 break
             failures = 0
             if packet.pos is not None:
-                self.skips += in_sequence and 0 < self._position < packet.pos - _MOST_BETWEEN
+                hole = packet.pos - self._position if self._position else 0
+                self.skips += in_sequence and hole > _MOST_BETWEEN
+                self.holes += hole > _HOLE
                 self._position = max(self._position, packet.pos + packet.size)
             if not packet.size:  # the decoder would take it for the end
                 continue
@@ -245,7 +251,8 @@ class Film:
                 start, end = stamp * tick, (stamp + (packet.duration or 0)) * tick
                 self.read_end = max(self.read_end, end)
                 if packet.stream_index == self._stream.index:
-                    self.film_end = max(self.film_end, end)
+                    back = end < self.film_end - _LONGEST_GAP_BROADCAST  # where recordings were joined
+                    self.film_end = end if back else max(self.film_end, end)
                 elif packet.stream.type == "audio":
                     self.timeline.hear(start, end)
             if packet.stream_index == self._stream.index:

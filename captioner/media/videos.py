@@ -13,7 +13,7 @@ import numpy as np
 
 from captioner.errors import VideoReadError
 from captioner.media.clock import FrameClock
-from captioner.media.film import Film
+from captioner.media.film import LONGEST_GAP, Film
 from captioner.media.images import MAX_PIXELS, name_of, read_image
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ UNDECODABLE_EXTENSIONS = frozenset({".braw", ".r3d", ".crm", ".ari", ".cine", ".
 
 _MOST_WARNINGS = 10
 _MERGED_GAPS = 1.0  # seconds between gaps that are told as one
-_LONGEST_SHOWN = 3600.0  # seconds that a frame's own statement of its length is believed
 _DECODER_DELAY = 32  # frames that a decoder holds back at most
 # Colours as H.273 numbers them: primaries of film, BT.2020 and P3, transfer curves of PQ and HLG, and all curves.
 _WIDE_GAMUTS = (8, 9, 11, 12)
@@ -141,6 +140,7 @@ class VideoReader:
         self._longest_step = 0.0
         self._gap: tuple[float, float] | None = None  # told last
         self._told = self._seen = self._doubtful = 0  # losses that were told, and seen; frames that they may concern
+        self._holes_seen = self._after_hole = 0
         self._lock = threading.Lock()  # closing while another thread decodes would crash the process
         self._film = Film(path, self.name, max_pixels, threads)
         self._frames: Iterator[av.VideoFrame] | None = self._film.frames()
@@ -202,6 +202,8 @@ class VideoReader:
             stamp = None if decoded.pts is None else film.seconds(decoded.pts)
             self._doubtful = _DECODER_DELAY if film.losses + film.skips > self._seen else self._doubtful - 1
             self._seen = film.losses + film.skips
+            self._after_hole = _DECODER_DELAY if film.holes > self._holes_seen else self._after_hole - 1
+            self._holes_seen = film.holes
             # After damage, a decoder may still give what it held back before.
             stray = timeline.falls_back(stamp) and (decoded.is_corrupt or self._doubtful > 0)
             if not stray or strays == _DECODER_DELAY:
@@ -210,7 +212,8 @@ class VideoReader:
             return None
         self._index += 1
         before, end = timeline.time, self.duration
-        leap = timeline.place(stamp, film.step)
+        # What was damaged or filled up takes time; a film that was joined to another has nothing between.
+        leap = timeline.place(stamp, film.step, LONGEST_GAP if self._after_hole > 0 else None)
         time = timeline.time
         if leap:
             self._gap = None
@@ -223,7 +226,7 @@ class VideoReader:
         else:
             self._longest_step = max(self._longest_step, time - before)
         shown = film.seconds(decoded.duration or 0)
-        self._shown = shown if 0 < shown <= _LONGEST_SHOWN else film.step
+        self._shown = shown if 0 < shown <= LONGEST_GAP else film.step
         self.duration = time + self._shown
         if stamp is not None:
             self._decoded_end = stamp + self._shown
@@ -234,7 +237,7 @@ class VideoReader:
         film, damaged = self._film, self._film.losses > self._told
         slack = max(0.05 + min(0.02 * film.stated_end, 2.0), self._longest_step)
         undecoded = film.film_end - self._decoded_end if self._decoded_end > -math.inf else 0.0
-        missing = film.stated_end - film.read_end if film.read_end > -math.inf else 0.0
+        missing = film.stated_end - film.read_end if film.stated_end and film.read_end > -math.inf else 0.0
         ends_early = missing > slack and not (film.lost_end == "nothing" and film.reached_end)
         self.truncated = film.lost_end == "frames" or ends_early or (damaged and undecoded > slack)
         if damaged and undecoded > film.step / 2:

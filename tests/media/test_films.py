@@ -263,6 +263,13 @@ class TestTimes:
         assert len(frames) == 50 and not reader.truncated
         assert len(reader.warnings) >= 1 and all("leap" in warning for warning in reader.warnings)
 
+    def test_clock_that_wraps(self, film, tmp_path):
+        """Broadcasting has 33 bits for it: 26.5 hours."""
+        path = make.copied(film, tmp_path / "wrap.ts", shift=lambda number: 2**33 / 90_000 - 1.0)
+        reader, frames = read(path)
+        np.testing.assert_allclose([frame.time for frame in frames], np.arange(50) / 25, atol=1e-3)
+        assert not reader.truncated
+
     def test_many_leaps_are_told_briefly(self, stream, tmp_path):
         path = tmp_path / "joined.ts"
         path.write_bytes(stream.read_bytes() * 15)
@@ -334,6 +341,18 @@ class TestDamage:
             assert reader.duration == pytest.approx(12, abs=0.01)
         if codec == "libx264":
             assert any("nothing can be decoded from 4." in warning for warning in reader.warnings)
+
+    def test_hole_in_a_transport_stream(self, tmp_path):
+        """It takes time, unlike a leap where two recordings were joined."""
+        images = [make.noisy_picture(160, 120, seed) for seed in range(50)] * 12
+        path = make.write_film(tmp_path / "film.ts", images, preset="ultrafast", **KEYS)
+        data = bytearray(path.read_bytes())
+        start, end = (int(share * len(data)) for share in (0.2, 0.8))
+        data[start:end] = bytes(end - start)
+        path.write_bytes(data)
+        reader, frames = read(path)
+        assert frames[-1].time == pytest.approx(23.96, abs=0.01) and len(frames) > 150
+        assert not any("leap" in warning for warning in reader.warnings)
 
     def test_one_bad_packet(self, film, tmp_path):
         import av
