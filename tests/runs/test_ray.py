@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -61,3 +66,38 @@ def test_a_task_that_cannot_start(tmp_path):
     make(tmp_path / "in", "a.mp4")
     with pytest.raises(CaptionerError, match="no such model"):
         run(tmp_path / "in", tmp_path / "out", Reads(fail_to_start=True), engine=process_with_ray)
+
+
+PROGRAM = textwrap.dedent("""
+    import signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
+    from batch_tasks import Reads, run
+    from captioner.runs.ray import process_with_ray
+    summary = run(sys.argv[1], sys.argv[2], Reads(2, seconds=0.2), engine=process_with_ray)
+    print(summary)
+    sys.exit(summary.exit_status)
+""")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_a_signal_ends_goes_on_from_there(tmp_path, number):
+    source, output = tmp_path / "in", tmp_path / "out"
+    make(source, *(f"{i % 3}/{i}.mp4" for i in range(60)))
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(source), str(output)], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    while len(list(output.rglob("*.mp4.json"))) < 4:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    text, _ = process.communicate(timeout=90)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130 and "The same command again goes on from here." in text
+        assert 4 <= len(results(output)) < 60
+    summary = run(source, output, Reads(2), engine=process_with_ray)
+    assert summary.exit_status == 0 and summary.done + summary.skipped == 60 and summary.skipped >= 4
+    run(source, tmp_path / "local", Reads(2))
+    assert tree(output) == tree(tmp_path / "local")
