@@ -26,7 +26,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"Notebooks": found("notebooks/*.ipynb")},
         {"Models": [{Path(card).parent.name: card} for card in found("saved_models/*/README.md")]},
         {"Benchmarks": found("benchmarks/*.md")},
-        {"Project": ["CHANGELOG.md", "CONTRIBUTING.md"]},
+        {"Project": [page for page in found("*.md") if page != "README.md"]},
     ]
     return config
 
