@@ -296,14 +296,15 @@ class ImageCaptioner:
                 "familiarity": None if familiarity is None else float(familiarity[row]),
                 "tags": () if seen is None else self.tagger.shown(seen[row]),
             }
-            ranked = [self._one(one, known, attention) for one in hypotheses]
+            part = None if seen is None else seen[row]
+            ranked = [self._one(one, known, part, attention) for one in hypotheses]
             free = guess and not prefix and not must_include and options.strategy == "beam"
             if free and seen is not None and familiarity is not None and familiarity[row] < FAR:
                 one = (tuple(np.asarray(value)[row : row + 1] for value in part) for part in (state, memory))
                 hypothesis = self._guessed(step, seen[row], *one, constraints)
                 if hypothesis is not None:
                     ranked = [
-                        replace(self._one(hypothesis, known, attention), guess=True),
+                        replace(self._one(hypothesis, known, part, attention), guess=True),
                         *ranked[: options.n_best - 1],
                     ]
             captions.append(replace(ranked[0], alternatives=tuple(ranked[1:])))
@@ -347,11 +348,11 @@ class ImageCaptioner:
             )
         return self.tokenizer.encode(words)
 
-    def _one(self, hypothesis: Hypothesis, known: dict[str, Any], attention: bool) -> Caption:
+    def _one(self, hypothesis: Hypothesis, known: dict[str, Any], tags: np.ndarray | None, attention: bool) -> Caption:
         texts = [self.tokenizer.words[token] for token in hypothesis.tokens]
         frames = hypothesis.attention.shape[-1] // self.grid_side**2
         maps = hypothesis.attention.reshape(len(texts), frames, self.grid_side, self.grid_side).mean(axis=1)
-        sure = self.word_confidence(hypothesis.tokens, hypothesis.logprobs, known["familiarity"])
+        sure = self.word_confidence(hypothesis.tokens, hypothesis.logprobs, known["familiarity"], tags)
         words = tuple(
             Word(text, float(logprob), maps[i] / maps[i].sum() if attention else None, float(sure[i]))
             for i, (text, logprob) in enumerate(zip(texts, hypothesis.logprobs, strict=True))
@@ -367,7 +368,11 @@ class ImageCaptioner:
         )
 
     def word_confidence(
-        self, tokens: Sequence[int], logprobs: np.ndarray, familiarity: float | None = None
+        self,
+        tokens: Sequence[int],
+        logprobs: np.ndarray,
+        familiarity: float | None = None,
+        tags: np.ndarray | None = None,
     ) -> np.ndarray:
         """Calibrated probabilities of words (words,), 0..1: how likely one of five people uses each for the photo.
 
@@ -378,9 +383,12 @@ class ImageCaptioner:
             tokens: The words (words,).
             logprobs: Their log-probabilities (words,).
             familiarity: Of the photo; None where it is not known.
+            tags: Probabilities of all tags for the photo (tags,); None where they are not known.
         """
         ranks = np.asarray(tokens, np.int64) - len(SPECIAL) + 1
-        return self.calibration(logprobs, ranks, 1.0 if familiarity is None else familiarity)
+        words = [self.tokenizer.words[token] for token in tokens]
+        shown = np.nan if tags is None or self.tagger is None else self.tagger.of_words(words, tags)
+        return self.calibration(logprobs, ranks, 1.0 if familiarity is None else familiarity, shown)
 
 
 def _open_again(model: str, settings: dict[str, Any]) -> ImageCaptioner:

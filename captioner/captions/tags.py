@@ -122,6 +122,16 @@ class Tagger:
         probability, said = max(known, default=(0.0, ""))
         return said if probability >= least else None
 
+    def of_words(self, words: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities of the tags that words are forms of, nan where of none (words,).
+
+        Args:
+            words: In lower case.
+            probabilities: Of all tags, of one image (tags,).
+        """
+        numbers = [self.number(word) for word in words]
+        return np.array([np.nan if number is None else probabilities[number] for number in numbers], np.float64)
+
     def number(self, word: str) -> int | None:
         """Column of the tag that a word is a form of; None where it is of none."""
         return self._numbers.get(self.forms.get(word, word))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -39,6 +40,12 @@ class TestWordCalibration:
             odds = 0.5 * math.log(probability / (1 - probability)) + 0.3
             odds += -0.2 * math.log(rank) + 0.01 * math.log(rank) ** 2 + 0.4 * math.log(familiarity + 0.01)
             assert value == pytest.approx(1 / (1 + math.exp(-odds)))
+
+    def test_a_word_is_surer_where_its_tag_is(self):
+        calibration = WordCalibration(slope=0.5, tag=0.4, tagged=-0.3)
+        given = calibration(np.log([0.25, 0.25, 0.25]), [9, 9, 9], 1.0, [0.8, 0.5, np.nan])
+        odds = 0.5 * math.log(1 / 3) + np.array([0.4 * math.log(4) - 0.3, -0.3, 0])
+        np.testing.assert_allclose(given, 1 / (1 + np.exp(-odds)), rtol=1e-6)
 
     def test_certain_words_stay_below_one(self):
         given = WordCalibration()(np.array([0.0, -50.0]), [1, 1])
@@ -93,7 +100,9 @@ def words(generator, photos, calibration: WordCalibration, familiarity=None) -> 
     ranks = np.round(np.exp(generator.uniform(0, 7, 8 * photos)))
     familiar = np.repeat(generator.random(photos) if familiarity is None else np.full(photos, familiarity), 8)
     right = generator.random(8 * photos) < calibration(logprobs, ranks, familiar)
-    return np.stack([np.repeat(np.arange(photos), 8), logprobs, ranks, familiar, right], axis=1)
+    return np.stack(
+        [np.repeat(np.arange(photos), 8), logprobs, ranks, familiar, right, np.full(8 * photos, np.nan)], axis=1
+    )
 
 
 class TestFit:
@@ -212,7 +221,7 @@ class TestCalibrateModel:
         assert after.metadata["calibration"] == record
         assert record["photos"] == {"photos": 4, "other": 12}
         assert set(record["words"]) == set(record["tags"]) == {"photos", "other"}
-        assert set(after.config["calibration"]) == {"slope", "offset", "rank", "rank_squared", "unfamiliar"}
+        assert set(after.config["calibration"]) == set(asdict(WordCalibration()))
         caption = load(folder).caption(photo_folder / "9.png")
         assert 0 <= caption.familiarity <= 1
         assert caption.to_dict()["familiarity"] == round(caption.familiarity, 4)

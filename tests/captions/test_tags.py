@@ -48,6 +48,10 @@ class TestTagger:
         np.testing.assert_allclose(found, np.stack([[0, 0], *expected[:, [0, 1, 0]].T], axis=1), rtol=1e-5, atol=1e-6)
         assert np.abs(given.lift(np.array([[1.0, 0.0]]), np.array([0, 1]))).max() <= 1.5
 
+    def test_probabilities_of_words(self):
+        found = tagger().of_words(["a", "dogs", "running"], np.array([0.7, 0.5, 0.9]))
+        np.testing.assert_array_equal(found, [np.nan, 0.7, 0.9])
+
     def test_forms_of_a_word(self):
         assert [tagger().number(word) for word in ("dog", "dogs", "runs", "cat")] == [0, 0, 2, None]
 

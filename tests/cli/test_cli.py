@@ -340,8 +340,8 @@ def test_text_says_how_many_photos_are_unlike_those_of_the_training(run, tiny_ca
     shares = iter((0.02, 0.5, 0.09, 0.1))
     one = ImageCaptioner._one
 
-    def told(self, hypothesis, known, attention):
-        return one(self, hypothesis, {**known, "familiarity": next(shares)}, attention)
+    def told(self, hypothesis, known, tags, attention):
+        return one(self, hypothesis, {**known, "familiarity": next(shares)}, tags, attention)
 
     monkeypatch.setattr(ImageCaptioner, "_one", told)
     status, out, err = run("demo", "--model", tiny_captioner)

@@ -39,6 +39,7 @@ _READERS = 2
 _RANGE_PHOTOS = 100
 _COVERAGES = (0.1, 0.25, 0.5, 0.75, 1.0)
 _PRECISION = 0.8
+_INPUTS = [1, 2, 3, 5]  # columns of `word_table` from which confidence is computed
 _LEAST_ODDS = -4.0
 Progress = Callable[[str, int, int], None]
 
@@ -183,22 +184,28 @@ def word_table(model: ImageCaptioner, data: Mixture, name: str, seen: _Seen) -> 
     """Every word that a model writes about the dev photos of a data set, in its style.
 
     Returns:
-        float64 (words, 5): number of the photo, log-probability of the word, its rank, familiarity of the photo, and 1
-        where people used the word for the photo, else 0.
+        float64 (words, 6): number of the photo, log-probability of the word, its rank, familiarity of the photo, 1
+        where people used the word for the photo, else 0, and the probability of the tag that it is a form of, or nan.
     """
     rows: list[tuple] = []
     for start in range(0, len(seen.files), _BATCH):
         part = slice(start, start + _BATCH)
         features = Features(seen.grids[part].astype(np.float32), seen.pooled[part])
+        tags = None if model.tagger is None else model.tagger.probabilities(features.pooled)
+
+        def tags_of(caption, row, tags=tags):
+            words = [word.text for word in caption.words]
+            return [np.nan] * len(words) if tags is None else model.tagger.of_words(words, tags[row])
+
         written = model.caption_features(features, style=data.sources[name].style, guess=False, attention=False)
-        for number, (file, caption) in enumerate(zip(seen.files[part], written, strict=True), start):
+        for row, (file, caption) in enumerate(zip(seen.files[part], written, strict=True)):
             used = {token for text in data.captions[file] for token in tokenize(text)}
             rows += [
-                (number, min(0.0, word.logprob), rank, caption.familiarity, word.text in used)
-                for word in caption.words
+                (start + row, min(0.0, word.logprob), rank, caption.familiarity, word.text in used, seen_as)
+                for word, seen_as in zip(caption.words, tags_of(caption, row), strict=True)
                 if (rank := model.tokenizer.encode([word.text])[0] - model.tokenizer.unknown) > 0
             ]
-    return np.array(rows, np.float64).reshape(-1, 5)
+    return np.array(rows, np.float64).reshape(-1, 6)
 
 
 def calibrated_tags(
@@ -274,7 +281,7 @@ def fit_calibration(tables: Sequence[np.ndarray]) -> WordCalibration:
     Args:
         tables: From `word_table`.
     """
-    inputs = [WordCalibration.inputs(*table[:, 1:4].T) for table in tables]
+    inputs = [WordCalibration.inputs(*table[:, _INPUTS].T) for table in tables]
     start = np.array(list(asdict(WordCalibration()).values()))
     return WordCalibration(*fit_logistic(inputs, [table[:, 4] for table in tables], start).tolist())
 
@@ -328,7 +335,7 @@ def cross_validated(tables: dict[str, np.ndarray], *, seed: int = 0) -> dict:
     fits = [fit_calibration([table[side[name] != half] for name, table in tables.items()]) for half in (0, 1)]
     report = {}
     for name, table in tables.items():
-        given = np.where(side[name] == 0, *(fit(*table[:, 1:4].T) for fit in fits))
+        given = np.where(side[name] == 0, *(fit(*table[:, _INPUTS].T) for fit in fits))
         right = table[:, 4]
         _, photos = np.unique(table[:, 0], return_inverse=True)
         words = np.bincount(photos)
