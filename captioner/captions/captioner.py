@@ -32,7 +32,7 @@ FAR = 0.02
 """Familiarity below which a photo gets a plain sentence from its tags instead of a caption; one in fifty of the
 training photos is below it."""
 
-LIKELY = 0.4
+LIKELY = 0.3
 """Probability that the thing in such a sentence needs."""
 
 Image: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | np.ndarray"
