@@ -29,6 +29,7 @@ from captioner.cli.options import (
     Paths,
     Precision,
     Prune,
+    RepeatWords,
     RetryFailed,
     Runtime,
     Seed,
@@ -69,6 +70,7 @@ def image(
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
+    repeat_words: RepeatWords = None,
     seed: Seed = None,
     prefix: Annotated[str, typer.Option(help="First words that every caption must have.")] = "",
     must_include: Annotated[
@@ -98,6 +100,7 @@ def image(
     search = given(
         beam_size=beam_size, n_best=n_best, strategy=strategy, max_length=max_length, min_length=min_length,
         length_penalty=length_penalty, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+        repeat_words=repeat_words,
     )  # fmt: skip
     task = commands.CaptionImages(
         model, search, prefix, tuple(must_include or ()), style, batch_size,

@@ -80,6 +80,10 @@ Temperature = Annotated[float | None, typer.Option(help="Sampling: below 1 caref
 TopK = Annotated[int | None, typer.Option(help="Sampling: only among so many words; 0 is all.", show_default="0")]
 TopP = Annotated[float | None, typer.Option(help="Sampling: only among words of this share.", show_default="1.0")]
 Seed = Annotated[int | None, typer.Option(help="Sampling: the same seed, the same captions.", show_default="0")]
+RepeatWords = Annotated[
+    bool | None,
+    typer.Option("--repeat-words", help="Let a word that carries a meaning come twice.", show_default="False"),
+]
 Style = Annotated[
     str,
     typer.Option(help="Manner of writing: of which data set the model was trained on.", show_default="the general one"),

@@ -168,7 +168,7 @@ class Arrays:
     """
 
     def __init__(self, data: bytes, where: str, parts: str):
-        self._where = where
+        self._made_of, self._where = (data, where, parts), where
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
         except MemoryError:
@@ -192,6 +192,10 @@ class Arrays:
             total += size
             if total > MAX_WEIGHT_BYTES:
                 raise ModelLoadError(f"{where}: unpacks to more than {MAX_WEIGHT_BYTES:,} bytes; get the folder again")
+
+    def __reduce__(self):
+        """Pickles what it was made of: an open archive cannot be."""
+        return Arrays, self._made_of
 
     def unpack(self, name: str) -> np.ndarray:
         """One array, float32.

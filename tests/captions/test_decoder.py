@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from captioner.captions.decoder import Decoder, DecoderConfig
+from captioner.errors import CaptionerError
 from captioner.models.recurrent import CELLS
 from captioner.models.saving import named_weights
 
@@ -202,7 +203,7 @@ def test_gradients_reach_every_weight(decoder):
 def test_configuration():
     config = DecoderConfig(VOCABULARY, cell="gru")
     assert DecoderConfig(**config.to_dict()) == config
-    with pytest.raises(ValueError, match=r"memory_units \(9\) must be a multiple of heads \(2\)"):
+    with pytest.raises(CaptionerError, match=r"memory_units \(9\) must be a multiple of heads \(2\)"):
         DecoderConfig(VOCABULARY, memory_units=9, heads=2)
-    with pytest.raises(ValueError, match="unknown cell 'transformer'"):
-        Decoder(DecoderConfig(VOCABULARY, cell="transformer"))
+    with pytest.raises(CaptionerError, match="cell has the unknown value"):
+        DecoderConfig(VOCABULARY, cell="transformer")
