@@ -117,8 +117,10 @@ class _Worker:
 
 
 def _serve(pipe) -> None:
-    from fuzz import targets
+    from fuzz import seeds, targets
 
+    for make in (seeds.images, seeds.films, seeds.models):  # which takes longer than a case may
+        make()
     pipe.send("ready")
     with contextlib.suppress(EOFError):
         while True:
