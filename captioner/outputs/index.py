@@ -10,6 +10,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from captioner.atomic import refuse_links, replacing, write_error
 from captioner.errors import CaptionerError
@@ -22,6 +25,8 @@ RESULTS_NAME = "results.jsonl"
 INDEX_NAME = "index.sqlite"
 
 _FORMAT = 2
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_Row = tuple[str, _Seconds | None, _Seconds | None, str]
 _WORD = re.compile(r"[^\W_]+")
 # Words that nearly every caption has; they do not tell one from another.
 _STOP_WORDS = frozenset(
@@ -208,8 +213,6 @@ def _stored_name(name: str) -> str | bytes:
 
 
 def _search(connection: sqlite3.Connection, words: str, limit: int) -> list[Hit]:
-    if limit < 1:
-        raise ValueError(f"limit is {limit}; it must be at least 1")
     spoken = list(dict.fromkeys(word.lower() for word in _WORD.findall(words)))
     if not spoken:
         raise CaptionerError(f"no word to look for in {printable(words)!r}; give some, like: dog beach", kind="usage")
@@ -227,10 +230,16 @@ def _search(connection: sqlite3.Connection, words: str, limit: int) -> list[Hit]
             found.setdefault(rowid, tuple(row))
         if len(found) >= limit:
             break
-    return [
-        Hit(file.decode("utf-8", "surrogatepass") if isinstance(file, bytes) else file, start, end, caption, rank)
-        for rank, (file, start, end, caption) in enumerate(list(found.values())[:limit], 1)
-    ]
+    return [_hit(row, rank) for rank, row in enumerate(list(found.values())[:limit], 1)]
+
+
+def _hit(row: tuple, rank: int) -> Hit:
+    file, start, end, caption = row
+    file = file.decode("utf-8", "surrogatepass") if isinstance(file, bytes) else file
+    msgspec.convert((file, start, end, caption), _Row)  # SQLite keeps any type in any column
+    if (start is None) != (end is None):
+        raise ValueError("a stretch has no beginning or no end")
+    return Hit(file, start, end, caption, rank)
 
 
 def _term(word: str, *, prefix: bool) -> str:
@@ -249,9 +258,11 @@ def _open(index: str | os.PathLike) -> sqlite3.Connection:
 
 
 def _explained_search(connection: sqlite3.Connection, index: str | os.PathLike, words: str, limit: int) -> list[Hit]:
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
     try:
         return _search(connection, words, limit)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, msgspec.ValidationError, ValueError) as error:
         raise CaptionerError(
             f"{printable(os.fspath(index))}: not a search index, or damaged ({error}); delete it and search again",
             kind="read",

@@ -249,3 +249,17 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
 def test_an_index_of_nothing(tmp_path):
     assert build_index(write(tmp_path), tmp_path / "i.sqlite") == 0
     assert search_index(tmp_path / "i.sqlite", "dog") == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [(3, 0, 1, "a dog"), ("v.mp4", "0", 1, "a dog"), ("v.mp4", 0, None, "a dog"), ("v.mp4", 1e300, 1e300, "a dog"),
+     (b"\xff", 0, 1, "a dog"), (None, None, None, "a dog")],
+)  # fmt: skip
+def test_an_index_of_other_values_is_damaged(tmp_path, row):
+    build_index(write(tmp_path), tmp_path / "i.sqlite")
+    with sqlite3.connect(tmp_path / "i.sqlite") as connection:
+        connection.execute("INSERT INTO entries(file, start, end, caption) VALUES (?, ?, ?, ?)", row)
+    connection.close()
+    with pytest.raises(CaptionerError, match="not a search index, or damaged"):
+        search_index(tmp_path / "i.sqlite", "dog")
