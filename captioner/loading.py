@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from captioner.clips.classifier import ClipClassifier
     from captioner.results import Caption
 
-ShippedCaptioner = Literal["photos", "flickr8k"]
+ShippedCaptioner = Literal["flickr8k", "photos"]
 ShippedClassifier = Literal["actions", "fights"]
 
 DEFAULT_MODEL = "photos"

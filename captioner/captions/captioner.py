@@ -283,10 +283,11 @@ class ImageCaptioner:
             "prefix": self._known_words(prefix, "prefix"),
         }
         phrases = [self._known_words(word, "must_include") for word in must_include]
-        seen = None if self.tagger is None else self.tagger.probabilities(features.pooled)
+        tagger: Any = self.tagger  # None where seen is
+        seen = None if tagger is None else tagger.probabilities(features.pooled)
         step = self.runtime.step
         if seen is not None and tags:
-            memory = (*memory, self.tagger.lift(seen, self._tag_columns))
+            memory = (*memory, tagger.lift(seen, self._tag_columns))
             step = self._lifted_step
         found = search(step, state, memory, options, must_include=phrases, **constraints)
         familiarity = None if self.familiarity is None else self.familiarity(features.pooled)
@@ -294,14 +295,15 @@ class ImageCaptioner:
         for row, hypotheses in enumerate(found):
             known = {
                 "familiarity": None if familiarity is None else float(familiarity[row]),
-                "tags": () if seen is None else self.tagger.shown(seen[row]),
+                "tags": () if seen is None else tagger.shown(seen[row]),
             }
             part = None if seen is None else seen[row]
             ranked = [self._one(one, known, part, attention) for one in hypotheses]
             free = guess and not prefix and not must_include and options.strategy == "beam"
             if free and seen is not None and familiarity is not None and familiarity[row] < FAR:
-                one = (tuple(np.asarray(value)[row : row + 1] for value in part) for part in (state, memory))
-                hypothesis = self._guessed(step, seen[row], *one, constraints)
+                own = [tuple(np.asarray(value)[row : row + 1] for value in part) for part in (state, memory)]
+                thing = tagger.likeliest_thing(seen[row], LIKELY)
+                hypothesis = self._guessed(thing, step, own[0], own[1], constraints)
                 if hypothesis is not None:
                     ranked = [
                         replace(self._one(hypothesis, known, part, attention), guess=True),
@@ -313,7 +315,8 @@ class ImageCaptioner:
     @property
     def _tag_columns(self) -> np.ndarray:
         """Number of the tag that every token is a form of, -1 where it is of none (tokens,)."""
-        numbers = [self.tagger.number(word) for word in self.tokenizer.words]
+        tagger: Any = self.tagger
+        numbers = [tagger.number(word) for word in self.tokenizer.words]
         return np.array([-1 if number is None else number for number in numbers])
 
     def _lifted_step(self, tokens: np.ndarray, state, memory):
@@ -321,9 +324,8 @@ class ImageCaptioner:
         logits, state, attention = self.runtime.step(tokens, state, memory[:-1])
         return logits + np.repeat(memory[-1], len(tokens) // len(memory[-1]), axis=0), state, attention
 
-    def _guessed(self, step, tags: np.ndarray, state, memory, constraints: dict[str, Any]) -> Hypothesis | None:
+    def _guessed(self, thing: str | None, step, state, memory, constraints: dict[str, Any]) -> Hypothesis | None:
         """A plain sentence with what a photo shows most likely, as the decoder would read it; None where it cannot."""
-        thing = self.tagger.likeliest_thing(tags, LIKELY)
         words = normalize(f"a picture of {thing}" if thing else "a picture that is hard to make out")
         if not all(word in self.tokenizer for word in words):
             return None
