@@ -275,7 +275,7 @@ def test_measurements_are_those_of_classification(tmp_path, two_clips):
 
     measured, _ = measured_clips(tmp_path / "cache", two_clips[:1], encode, **SETTINGS)
     sampler = WindowSampler(SETTINGS["options"], SETTINGS["streams"], False)
-    with VideoReader(two_clips[0].path, size=16) as reader:
+    with VideoReader(two_clips[0].path, every=SETTINGS["options"].interval, size=16) as reader:
         cut = [window for frame in reader for window in sampler.push(frame.time, frame.image)]
         cut += sampler.finish(reader.duration)
     assert len(cut) == len(measured["a"][0].inputs)
