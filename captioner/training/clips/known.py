@@ -18,7 +18,7 @@ PENALTY = 2.5e-4
 """On the squared weights of the regression, beside a squared error of 1 at most in all."""
 KEPT = 0.98
 """Share of the known clips that is kept where nothing foreign tells what it would cost to keep more."""
-FOREIGN_COST = 0.5
+FOREIGN_COST = 0.4
 """What a label on a foreign clip costs, in labels lost on known ones."""
 
 
