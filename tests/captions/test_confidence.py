@@ -154,7 +154,8 @@ class TestFit:
 
         monkeypatch.setattr(module, "fit_calibration", lambda tables: WordCalibration())  # which changes nothing
         given = [(0, 0.9, 1), (0, 0.7, 0), (1, 0.5, 0), (1, 0.3, 0)]  # photo, probability, right
-        table = np.array([(photo, math.log(probability), 30, 0.99, right) for photo, probability, right in given])
+        rows = [(photo, math.log(probability), 30, 0.99, right, math.nan) for photo, probability, right in given]
+        table = np.array(rows)
         # 0.8 where half the words are right, 0.4 where none is.
         assert cross_validated({"dev": table})["dev"]["caption_calibration_error"] == pytest.approx((0.3 + 0.4) / 2)
 
