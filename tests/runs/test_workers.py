@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import sys
 from collections import deque
 from types import ModuleType, SimpleNamespace
@@ -156,7 +157,18 @@ class PretendedRay(ModuleType):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_with_ray_a_signal_ends_a_run_as_without(tmp_path, monkeypatch, number):
+def test_with_ray_a_signal_ends_a_run_as_without(tmp_path, number):
+    """In a process of its own: signals reach every library that a long test run has loaded."""
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; import runpy; from pathlib import Path; "
+        f"runpy.run_path({__file__!r})['end_with_ray'](Path({str(tmp_path)!r}), {int(number)})"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def end_with_ray(folder, number):
+    """A run on a pretended cluster that a signal ends after two of five files."""
     waits = []
 
     def wait():
@@ -164,17 +176,16 @@ def test_with_ray_a_signal_ends_a_run_as_without(tmp_path, monkeypatch, number):
         if len(waits) == 3:
             signal.raise_signal(number)
 
-    ray = PretendedRay(wait)
-    monkeypatch.setitem(sys.modules, "ray", ray)
+    sys.modules["ray"] = ray = PretendedRay(wait)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
-    make(tmp_path / "in", *(f"{i}.mp4" for i in range(5)))
-    summary = run(tmp_path / "in", tmp_path / "out", engine=process_with_ray)
+    make(folder / "in", *(f"{i}.mp4" for i in range(5)))
+    summary = run(folder / "in", folder / "out", engine=process_with_ray)
     assert (summary.done, summary.interrupted, summary.exit_status) == (2, True, 130)
     assert "The same command again goes on from here." in str(summary)
-    assert len(results(tmp_path / "out")) == 2 and ray.is_down and ray.killed
+    assert len(results(folder / "out")) == 2 and ray.is_down and ray.killed
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
-    assert run(tmp_path / "in", tmp_path / "out", engine=process_with_ray).done == 3
+    assert run(folder / "in", folder / "out", engine=process_with_ray).done == 3
 
 
 def test_with_ray_what_stops_everything_is_nobodys_fault(tmp_path, monkeypatch):
