@@ -383,7 +383,9 @@ def test_a_ridge_regression_is_trained_saved_and_classifies(tmp_path, bright_and
     assert "on which it was not fitted (3-fold cross-validation" in card and "epoch" not in card
     model = ClipClassifier(read_model(output), captioner)
     (head,) = model.heads
-    assert isinstance(head, RidgeHead) and model.streams == ("appearance", "change", "local_motion")
+    assert isinstance(head, RidgeHead) and model.streams == (
+        "appearance", "change", "local_motion", "scene",
+    )  # fmt: skip
     for label in model.labels:
         prediction = model.classify(bright_and_dark / f"{label}0.mp4")
         assert prediction.label == label and prediction.probability > 0.5
@@ -402,7 +404,8 @@ def test_local_motion_is_kept_once_for_all_views(tmp_path, bright_and_dark, capt
     assert not failures
     for plain, mirrored in measured.values():
         for window, other in zip(plain.inputs, mirrored.inputs, strict=True):
-            assert set(window) == {*STREAMS, "local_motion"} and set(other) == set(STREAMS)
+            told = {"appearance", "change"}
+            assert set(window) == {*told, "local_motion", "scene"} and set(other) == told
 
 
 def test_comparison_with_a_ridge_regression(tmp_path, bright_and_dark, captioner, monkeypatch):
