@@ -536,4 +536,4 @@ except captioner.CaptionerError as error:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
-    assert re.match("memory .*flickr8k: not enough memory to load it; close other programs", result.stdout)
+    assert re.match("memory .*photos: not enough memory to load it; close other programs", result.stdout)
