@@ -48,7 +48,26 @@ class Word:
 
 
 UNFAMILIAR = 0.1
-"""Familiarity below which a caption is taken for a guess: one in ten photos like those of the training is below it."""
+"""Familiarity below which a caption is unsure: one in ten photos like those of the training is below it."""
+
+LOW_CONFIDENCE = 0.6
+"""Confidence below which a caption is unsure: two in five of its words, or more, are none that people would use."""
+
+
+def why_unsure(confidence: float, familiarity: float | None = None) -> str | None:
+    """The one definition of an unsure caption; see ``docs/unsure.md``.
+
+    Args:
+        confidence: Of the caption, 0..1.
+        familiarity: Of what it is about, 0..1; None where it is not known.
+
+    Returns:
+        ``"unfamiliar"`` where familiarity is below `UNFAMILIAR`, else ``"low confidence"`` where confidence is below
+        `LOW_CONFIDENCE`, else None: the caption is as sure as captions of this model are.
+    """
+    if familiarity is not None and familiarity < UNFAMILIAR:
+        return "unfamiliar"
+    return "low confidence" if confidence < LOW_CONFIDENCE else None
 
 
 @dataclass(frozen=True)
@@ -64,11 +83,9 @@ class Caption:
         alternatives: The next best captions, best first (``n_best - 1`` at most).
         model: Name of the model that wrote it.
         familiarity: How much the photo resembles those that the model was trained on: the share of them, 0..1, that are
-            at least as unusual. Below `UNFAMILIAR` the model is far from what it knows. None where it cannot tell.
+            at least as unusual. None where it cannot tell.
         tags: Words that people would use for the photo, most likely first, each with the calibrated probability, 0..1,
             that one of five does; those alone that are likely enough. They do not depend on the caption.
-        guess: Whether it is a plain sentence from the tags, since the photo is far from all that the model knows; what
-            the search found are the alternatives.
         picture: Makes a small JPEG of the photo when a notebook shows the caption; None where there is nothing to show.
     """
 
@@ -81,30 +98,40 @@ class Caption:
     model: str | None = None
     familiarity: float | None = None
     tags: tuple[tuple[str, float], ...] = ()
-    guess: bool = False
     picture: Callable[[], bytes] | None = field(default=None, compare=False)
+
+    @property
+    def unsure(self) -> str | None:
+        """Why not to trust the caption: ``"unfamiliar"`` or ``"low confidence"``; None where it is sure.
+
+        See `why_unsure`.
+        """
+        return why_unsure(self.confidence, self.familiarity)
 
     def __str__(self) -> str:
         return self.text[:1].upper() + self.text[1:] + "." if self.text else ""
 
     def __repr__(self) -> str:
-        return f"Caption({self.text!r}, confidence {self.confidence:.2f})"
+        return f"Caption({self.text!r}, {self._sureness('.2f')})"
+
+    def _sureness(self, form: str) -> str:
+        return f"confidence {self.confidence:{form}}" + (f", unsure: {self.unsure}" if self.unsure else "")
 
     def _repr_html_(self) -> str:
-        rows = [f"<b>{_escaped(str(self))}</b>", f"confidence {self.confidence:.0%}"]
+        rows = [f"<b>{_escaped(str(self))}</b>", self._sureness(".0%")]
         rows += [_escaped(", ".join(f"{tag} {p:.0%}" for tag, p in self.tags))] if self.tags else []
         rows += [_escaped(str(other)) for other in self.alternatives]
         return f"<div>{_picture(self.picture)}<div>{'<br>'.join(rows)}</div></div>"
 
     def to_dict(self) -> dict:
-        """The JSONL record of the design, without ``file``, plus ``familiarity``, ``tags`` and ``guess``."""
+        """The JSONL record of the design, without ``file``, plus ``familiarity``, ``unsure`` and ``tags``."""
         return {
             "caption": self.text,
             "score": round(self.score, 6),
             "confidence": round(self.confidence, 6),
             "familiarity": None if self.familiarity is None else round(self.familiarity, 4),
+            "unsure": self.unsure,
             "finished": self.finished,
-            "guess": self.guess,
             "words": [word.to_dict() for word in self.words],
             "tags": _tag_records(self.tags),
             "alternatives": [
@@ -223,18 +250,22 @@ class Segment:
         return f"Segment({self.start:.1f}-{self.end:.1f} s, {self.caption.text!r})"
 
     def _repr_row(self) -> str:
-        labels = ", ".join(f"{label} {p:.0%}" for label, p in self.labels)
+        labels, unsure = ", ".join(f"{label} {p:.0%}" for label, p in self.labels), self.caption.unsure
         picture = _picture(None if self.thumbnail is None else lambda: self.thumbnail, 120)
-        cells = (f"{self.start:.1f}-{self.end:.1f} s", picture, _escaped(str(self.caption)), _escaped(labels))
+        caption = _escaped(str(self.caption)) + (f"<br><small>unsure: {unsure}</small>" if unsure else "")
+        cells = (f"{self.start:.1f}-{self.end:.1f} s", picture, caption, _escaped(labels))
         return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
     def to_dict(self) -> dict:
-        """``{"start", "end", "caption", "confidence", "tags", "labels"}``."""
+        """``{"start", "end", "caption", "confidence", "familiarity", "unsure", "tags", "labels"}``."""
+        familiarity = self.caption.familiarity
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "caption": self.caption.text,
             "confidence": round(self.caption.confidence, 6),
+            "familiarity": None if familiarity is None else round(familiarity, 4),
+            "unsure": self.caption.unsure,
             "tags": _tag_records(self.caption.tags),
             "labels": [{"label": label, "probability": round(p, 6)} for label, p in self.labels],
         }

@@ -22,6 +22,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lists the pages; new notebooks, models and benchmarks come by themselves."""
     config.nav = [
         {"Overview": "README.md"},
+        {"Unsure captions": "unsure.md"},
         {"Reference": "reference.md"},
         {"Notebooks": found("notebooks/*.ipynb")},
         {"Models": [{Path(card).parent.name: card} for card in found("saved_models/*/README.md")]},
@@ -37,6 +38,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in (path for pattern in ELSEWHERE for path in found(pattern)):
         files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Leads links from the repository into ``docs/``, which is the root of the site."""
+    return markdown.replace("](docs/", "](")
 
 
 def on_page_content(html: str, **_: object) -> str:

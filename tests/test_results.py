@@ -40,6 +40,7 @@ VIDEO = VideoAnalysis(
     ("result", "expected"),
     [
         (CAPTION, "Caption('a <b> runs', confidence 0.61)"),
+        (OTHER, "Caption('a cat runs', confidence 0.50, unsure: low confidence)"),
         (WORDS[0], "Word('a', 0.61)"),
         (VIDEO, "VideoAnalysis(8.0 s, 2 segments, label 'Surfing & more', truncated)"),
         (VIDEO.segments[0], "Segment(0.0-6.0 s, 'a <b> runs')"),
@@ -99,3 +100,23 @@ def test_a_notebook_shows_a_video_as_its_timeline():
 
 def test_a_video_without_frames_has_a_timeline_too():
     assert shown(VideoAnalysis(0.0, 1, 1, 0.0, ())) is not None
+
+
+@pytest.mark.parametrize(
+    ("confidence", "familiarity", "why"),
+    [
+        (0.6, 0.1, None),
+        (0.9, None, None),
+        (0.599, 0.5, "low confidence"),
+        (0.599, None, "low confidence"),
+        (0.9, 0.099, "unfamiliar"),
+        (0.3, 0.0, "unfamiliar"),
+    ],
+)
+def test_a_caption_is_unsure_for_one_reason_wherever_it_is_shown(confidence, familiarity, why):
+    caption = Caption("a dog", (), -0.5, confidence, True, familiarity=familiarity)
+    segment = Segment(0, 6, caption)
+    assert caption.unsure == caption.to_dict()["unsure"] == segment.to_dict()["unsure"] == why
+    assert segment.to_dict()["familiarity"] == familiarity
+    for shown in (repr(caption), caption._repr_html_(), VideoAnalysis(6, 4, 3, 25.0, (segment,))._repr_html_()):
+        assert (f"unsure: {why}" in shown) == (why is not None)

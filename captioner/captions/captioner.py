@@ -119,7 +119,7 @@ class ImageCaptioner:
         must_include: str | Sequence[str] = (),
         seeds: Sequence[int] | None = None,
         style: str = "",
-        guess: bool = True,
+        plain: bool = True,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
         **options: Any,
@@ -133,9 +133,9 @@ class ImageCaptioner:
             must_include: Words that the caption must contain (one, or a list); needs beam search.
             seeds: One seed an image for sampling; by default ``seed`` for all of them.
             style: Manner of writing, one of ``model.tokenizer.styles``; "" is the general one.
-            guess: Whether a photo far from all that the model has learnt from gets a plain sentence from its tags ("a
-                picture of a cat"), marked as a ``guess``, before the captions that the search finds; with beam search,
-                where neither ``prefix`` nor ``must_include`` asks for something else.
+            plain: Whether a photo far from all that the model has learnt from gets a plain sentence from its tags ("a
+                picture of a cat") before the captions that the search finds; with beam search, where neither
+                ``prefix`` nor ``must_include`` asks for something else.
             attention: Whether every word keeps its attention map.
             batch_size: Images computed together.
             **options: Fields of `captioner.models.search.SearchOptions`: ``beam_size``, ``n_best``, ``max_length``,
@@ -155,7 +155,7 @@ class ImageCaptioner:
         if seeds is not None and not streamed and len(seeds) != len(images):
             raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
         outcomes = self.caption_many(
-            images, prefix=prefix, must_include=must_include, seeds=seeds, style=style, guess=guess,
+            images, prefix=prefix, must_include=must_include, seeds=seeds, style=style, plain=plain,
             attention=attention, batch_size=batch_size, **options,
         )  # fmt: skip
         captions = map(_unless_error, outcomes)
@@ -174,7 +174,7 @@ class ImageCaptioner:
         must_include: str | Sequence[str] = (),
         seeds: Iterable[int] | None = None,
         style: str = "",
-        guess: bool = True,
+        plain: bool = True,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
         threads: int | None = None,
@@ -190,7 +190,7 @@ class ImageCaptioner:
             must_include: See `caption`.
             seeds: See `caption`.
             style: See `caption`.
-            guess: See `caption`.
+            plain: See `caption`.
             attention: See `caption`.
             batch_size: See `caption`.
             threads: Cores to keep busy with reading and encoding; None for all that this process may use.
@@ -209,7 +209,7 @@ class ImageCaptioner:
             "prefix": prefix,
             "must_include": (must_include,) if isinstance(must_include, str) else tuple(must_include),
             "style": style,
-            "guess": guess,
+            "plain": plain,
             "attention": attention,
         }
         if seeds is None:
@@ -248,7 +248,7 @@ class ImageCaptioner:
         prefix: str = "",
         must_include: Sequence[str] = (),
         style: str = "",
-        guess: bool = True,
+        plain: bool = True,
         tags: bool = True,
         attention: bool = True,
     ) -> list[Caption]:
@@ -260,7 +260,7 @@ class ImageCaptioner:
             prefix: First words that every caption must have.
             must_include: Words that every caption must contain.
             style: See `caption`.
-            guess: See `caption`.
+            plain: See `caption`.
             tags: Whether the tags weigh the words; see `captioner.captions.tags`.
             attention: Whether every word keeps its attention map.
 
@@ -299,16 +299,13 @@ class ImageCaptioner:
             }
             part = None if seen is None else seen[row]
             ranked = [self._one(one, known, part, attention) for one in hypotheses]
-            free = guess and not prefix and not must_include and options.strategy == "beam"
+            free = plain and not prefix and not must_include and options.strategy == "beam"
             if free and seen is not None and familiarity is not None and familiarity[row] < FAR:
                 own = [tuple(np.asarray(value)[row : row + 1] for value in part) for part in (state, memory)]
                 thing = tagger.likeliest_thing(seen[row], LIKELY)
-                hypothesis = self._guessed(thing, step, own[0], own[1], constraints)
+                hypothesis = self._plain(thing, step, own[0], own[1], constraints)
                 if hypothesis is not None:
-                    ranked = [
-                        replace(self._one(hypothesis, known, part, attention), guess=True),
-                        *ranked[: options.n_best - 1],
-                    ]
+                    ranked = [self._one(hypothesis, known, part, attention), *ranked[: options.n_best - 1]]
             captions.append(replace(ranked[0], alternatives=tuple(ranked[1:])))
         return captions
 
@@ -324,7 +321,7 @@ class ImageCaptioner:
         logits, state, attention = self.runtime.step(tokens, state, memory[:-1])
         return logits + np.repeat(memory[-1], len(tokens) // len(memory[-1]), axis=0), state, attention
 
-    def _guessed(self, thing: str | None, step, state, memory, constraints: dict[str, Any]) -> Hypothesis | None:
+    def _plain(self, thing: str | None, step, state, memory, constraints: dict[str, Any]) -> Hypothesis | None:
         """A plain sentence with what a photo shows most likely, as the decoder would read it; None where it cannot."""
         words = normalize(f"a picture of {thing}" if thing else "a picture that is hard to make out")
         if not all(word in self.tokenizer for word in words):

@@ -59,7 +59,7 @@ class LanguageModel:
         options.setdefault("beam_size", max(n, self.captioner.options.beam_size))
         chosen = self.captioner.search_options(**options)
         best = self.captioner.caption_features(
-            self._features, chosen, prefix=text, guess=False, tags=False, attention=False
+            self._features, chosen, prefix=text, plain=False, tags=False, attention=False
         )[0]
         return [best, *best.alternatives]
 

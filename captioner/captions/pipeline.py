@@ -51,7 +51,7 @@ def caption_stream(
         options: Search options; None for the defaults.
         batch_size: Images searched at once; results do not depend on it.
         threads: Cores to keep busy with reading and encoding; None for all that this process may use.
-        **words: Passed to ``model.caption_features``: ``prefix``, ``must_include``, ``style``, ``guess`` and so on.
+        **words: Passed to ``model.caption_features``: ``prefix``, ``must_include``, ``style``, ``plain`` and so on.
 
     Yields:
         For every source a `Caption`, or the `CaptionerError` that says why it could not be read.

@@ -150,6 +150,8 @@ class _Segment:
     end: _Time
     caption: str
     confidence: _Value = 0.0
+    familiarity: _Value | None = None
+    unsure: str | None = None
     tags: tuple[_Tag, ...] = ()
     labels: tuple[_Label, ...] = ()
     thumbnail: str | None = None
@@ -182,7 +184,7 @@ class _AnyRecord:
     confidence: _Value | None = None
     familiarity: _Value | None = None
     finished: bool | None = None
-    guess: bool = False
+    unsure: str | None = None
     words: tuple[_Word, ...] = ()
     tags: tuple[_Tag, ...] = ()
     alternatives: tuple[_Alternative, ...] = ()

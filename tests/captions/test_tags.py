@@ -245,7 +245,7 @@ class ReadingRuntime:
         return logits, state, np.full((len(tokens), 4), 0.25, np.float32)
 
 
-class TestGuess:
+class TestPlainSentence:
     @pytest.fixture
     def model(self, tmp_path):
         """Knows photos of one direction alone, and a dog by another."""
@@ -267,11 +267,11 @@ class TestGuess:
 
     def test_a_photo_far_from_everything_gets_a_plain_sentence(self, model):
         home, dog, strange = model.caption_features(self.features(0, 1, 2), model.search_options(n_best=2))
-        assert (home.text, home.guess) == ("a dog", False)
-        assert (dog.text, dog.guess, dog.tags[0][0]) == ("a picture of a dog", True, "dog")
-        assert (strange.text, strange.guess, strange.tags) == ("a picture that is hard to make out", True, ())
+        assert (home.text, home.unsure) == ("a dog", None)
+        assert (dog.text, dog.unsure, dog.tags[0][0]) == ("a picture of a dog", "unfamiliar", "dog")
+        assert (strange.text, strange.unsure, strange.tags) == ("a picture that is hard to make out", "unfamiliar", ())
         for caption in (dog, strange):
-            assert caption.finished and caption.to_dict()["guess"]
+            assert caption.finished
             assert [word.text for word in caption.words] == caption.text.split()
             assert all(word.attention.shape == (2, 2) and 0 < word.confidence < 1 for word in caption.words)
             assert len(caption.alternatives) == 1 and caption.alternatives[0].text == home.text
@@ -280,8 +280,8 @@ class TestGuess:
         others = 9  # without pad, start, unknown, "dog" and the end, which the decoder expects
         assert dog.words[2].logprob == pytest.approx(-np.log(np.exp(5) + np.exp(lift) + others), abs=1e-4)
 
-    @pytest.mark.parametrize("asked", [{"guess": False}, {"prefix": "a"}, {"must_include": ["dog"]}])
+    @pytest.mark.parametrize("asked", [{"plain": False}, {"prefix": "a"}, {"must_include": ["dog"]}])
     def test_who_asks_for_something_else_gets_it(self, model, asked):
-        assert [one.guess for one in model.caption_features(self.features(1, 2), **asked)] == [False, False]
+        assert [one.text for one in model.caption_features(self.features(1, 2), **asked)] == ["a dog", "a dog"]
         greedy = model.caption_features(self.features(1, 2), model.search_options(strategy="greedy"))
         assert [one.text for one in greedy] == ["a dog", "a dog"]

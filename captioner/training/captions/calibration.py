@@ -197,7 +197,7 @@ def word_table(model: ImageCaptioner, data: Mixture, name: str, seen: _Seen) -> 
             words = [word.text for word in caption.words]
             return [np.nan] * len(words) if tags is None else model.tagger.of_words(words, tags[row])
 
-        written = model.caption_features(features, style=data.sources[name].style, guess=False, attention=False)
+        written = model.caption_features(features, style=data.sources[name].style, plain=False, attention=False)
         for row, (file, caption) in enumerate(zip(seen.files[part], written, strict=True)):
             used = {token for text in data.captions[file] for token in tokenize(text)}
             rows += [
