@@ -285,25 +285,6 @@ def test_must_include_holds_with_a_narrow_beam_and_an_unlikely_word(beam_size):
         assert sorted(found[0].tokens) == [4, 5, 7]
 
 
-@pytest.mark.parametrize("beam_size", [2, 8])
-def test_constraints_of_each_image_are_as_if_it_were_alone(beam_size):
-    model = TinyModel(41, sharpness=1.0)
-    options = SearchOptions(beam_size=beam_size, max_length=6, n_best=2)
-    each = [([(5, 6)], []), ([], [4]), ([7, 4], [5]), ([], []), ([(7, 7), 5], [])]
-    together = run(model, range(5), options, must_include=[6], each=each)
-    for image, (found, (wanted, barred)) in enumerate(zip(together, each, strict=True)):
-        (alone,) = run(model, [image], options, must_include=[6, *wanted], avoid=barred)
-        assert [one.tokens for one in found] == [one.tokens for one in alone]
-        assert all(same(one, other) for one, other in zip(found, alone, strict=True))
-        for one in found:
-            assert 6 in one.tokens and not set(barred) & set(one.tokens)
-            assert all(contains(one.tokens, (word,) if isinstance(word, int) else word) for word in wanted)
-    with pytest.raises(ValueError, match="4 constraints for 5 images"):
-        run(model, range(5), options, each=each[:4])
-    with pytest.raises(CaptionerError, match="same word"):
-        run(model, range(2), options, must_include=[6], each=[([], []), ([], [6])])
-
-
 def test_sampling_draws_from_the_softmax():
     model = TinyModel(31)
     state, memory = model.batch([0])

@@ -3,7 +3,7 @@
 NumPy only. All images and beams of a batch take each step together; the state follows the beams, and images that are
 done leave the batch. Log-probabilities are those of the softmax over the allowed tokens, that is, all but the forbidden
 ones (padding, start, unknown), which get no share. Nothing else changes them: not the temperature, nor the limits on
-length, a prefix, words that must be included or avoided, which only rule out what the search may choose.
+length, a prefix, words that must be included or may not come again, which only rule out what the search may choose.
 
 The score of a caption is ``(sum of its log-probabilities, end included) / (words + 1) ** length_penalty`` (Wu et al.
 2016 without the constant 5); of one that the length limit cut, the same without the end.
@@ -35,9 +35,7 @@ def search(
     forbidden: Sequence[int] = (),
     prefix: Sequence[int] = (),
     must_include: Sequence[int | Sequence[int]] = (),
-    avoid: Sequence[int] = (),
     once: Sequence[int] = (),
-    each: Sequence[tuple[Sequence[int | Sequence[int]], Sequence[int]]] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """Searches captions for a batch of images.
@@ -56,11 +54,9 @@ def search(
         must_include: Words, or sequences of neighbouring words, that every caption must contain. The beam is kept apart
             by how much of them it contains (after Anderson et al. 2017 and Post & Vilar 2018): ``beam_size`` captions
             for every number of contained words.
-        avoid: Words that no caption may contain after the prefix. Unlike ``forbidden`` they keep their probability: a
-            caption that had to do without the likeliest word has the low score that it deserves.
         once: Words that no caption may use a second time, unless ``must_include`` has them (n-gram blocking, Paulus
-            et al. 2018, of single words). They keep their probability as well. Needs a forbidden token.
-        each: For every image what its own captions must include and avoid besides: ``(must_include, avoid)``.
+            et al. 2018, of single words). Unlike ``forbidden`` they keep their probability: a caption that had to do
+            without the likeliest word has the low score that it deserves. Needs a forbidden token.
         seeds: Sampling only: one for each image; default ``options.seed`` for all.
 
     Returns:
@@ -73,24 +69,14 @@ def search(
     """
     prefix = tuple(int(token) for token in prefix)
     images = len(state[0])
-    if each is None:
-        each = [((), ())] * images
-    elif len(each) != images:
-        raise ValueError(f"{len(each)} constraints for {images} images")
-    phrases = [_phrases([*must_include, *own]) for own, _ in each]
-    avoided = [frozenset((*avoid, *own)) for _, own in each]
-    shared = (tuple(_phrases(must_include)), frozenset(avoid))
-    for wanted, barred in {shared, *zip(map(tuple, phrases), avoided, strict=True)}:
-        _check_words(options, prefix, wanted, end, forbidden)
-        if any(set(phrase).intersection(barred) for phrase in wanted):
-            raise usage("must_include and avoid name the same word")
+    phrases = _phrases(must_include)
+    _check_words(options, prefix, phrases, end, forbidden)
     if images == 0:
         return []
     run = Batch(step, state, memory, options, start, end, forbidden)
     run.force(prefix)
-    run.avoid(avoided)
-    run.use_once(sorted(set(once).difference(*(phrase for own in phrases for phrase in own))))
-    if any(phrases) or (options.strategy == "beam" and options.beam_size > 1):
+    run.use_once(sorted(set(once).difference(*phrases)))
+    if phrases or (options.strategy == "beam" and options.beam_size > 1):
         beam_search(run, Phrases(phrases, run.vocabulary_size), prefix)
     elif options.strategy == "sample":
         draw = Sampler(options, [options.seed] * images if seeds is None else seeds, images)

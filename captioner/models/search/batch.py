@@ -50,7 +50,6 @@ class Batch:
         self._state = tuple(np.asarray(part) for part in state)
         self._memory = tuple(memory)
         self._forbidden = np.asarray(sorted(set(forbidden)), np.intp)
-        self._avoided: list[np.ndarray] = []  # for every image; empty where none avoids anything
         self._once: np.ndarray | None = None  # for every token, whether it may occur once only
         self._steps: list[_Step] = []
         self._work: np.ndarray | None = None
@@ -100,12 +99,6 @@ class Batch:
             logprobs = self.logprobs[:, :, token].copy()
             self.take(tokens, np.zeros(shape, np.intp), logprobs, self.totals + logprobs)
 
-    def avoid(self, words):
-        """Rules out words from here on, for every image its own."""
-        if any(words):
-            self._avoided = [np.asarray(sorted(own), np.intp) for own in words]
-            self._rule_out(self.logprobs)
-
     def use_once(self, words):
         """Rules out these words from here on in captions that hold them already."""
         if len(words):
@@ -118,9 +111,6 @@ class Batch:
             # where there is nothing to rule out, a word is named that is ruled out anyway
             spent = np.where(self._once[self._words], self._words, self._forbidden[0])
             np.put_along_axis(logprobs, spent.astype(np.intp), -np.inf, axis=2)
-        if self._avoided:
-            for position, image in enumerate(self.images):
-                logprobs[position, :, self._avoided[image]] = -np.inf
 
     def take(self, tokens, parents, logprobs, totals, live=None):
         """Appends a word to every beam, drops images that are done, and takes the next step.

@@ -19,8 +19,7 @@ def beam_search(run: Batch, phrases: Phrases, prefix: Sequence[int]):
     options, size = run.options, run.options.beam_size
     progress = phrases.none(run.tokens.shape)
     for token in prefix:
-        progress = phrases.advance(progress, np.full(run.tokens.shape, token), run.images)
-    most = int(phrases.total.max())
+        progress = phrases.advance(progress, np.full(run.tokens.shape, token))
     special = [run.end, *phrases.words]  # always considered, however unlikely
     while True:
         images, beams, vocabulary = run.logprobs.shape
@@ -30,7 +29,7 @@ def beam_search(run: Batch, phrases: Phrases, prefix: Sequence[int]):
         tokens = np.concatenate([np.broadcast_to(np.array(special), special_logprobs.shape), best], axis=-1)
         logprobs = np.concatenate([special_logprobs, best_logprobs], axis=-1)
         after = np.broadcast_to(progress[:, :, None], (*tokens.shape, progress.shape[-1]))
-        after = phrases.advance(after, tokens, run.images)
+        after = phrases.advance(after, tokens)
         bank = after.sum(axis=-1)
         totals = run.totals[..., None] + logprobs
         if run.length < options.min_length:
@@ -41,14 +40,13 @@ def beam_search(run: Batch, phrases: Phrases, prefix: Sequence[int]):
         totals, tokens, logprobs, bank = flat
         after = after.reshape(images, beams * choices, -1)
         picked = []
-        for number in range(most + 1):
-            scores = totals if most == 0 else np.where(bank == number, totals, -np.inf)
+        for number in range(phrases.total + 1):
+            scores = totals if phrases.total == 0 else np.where(bank == number, totals, -np.inf)
             order = np.argsort(-scores, axis=-1, kind="stable")[:, : 2 * size]
             ends = order % choices == 0
-            full = phrases.total[run.images] == number
-            if full.any():
+            if number == phrases.total:
                 ranked = np.take_along_axis(scores, order, axis=-1)
-                positions, ranks = np.nonzero((ends & np.isfinite(ranked))[:, :size] & full[:, None])
+                positions, ranks = np.nonzero((ends & np.isfinite(ranked))[:, :size])
                 ended = order[positions, ranks]
                 run.stop(positions, ended // choices, logprobs[positions, ended])
             going_on = np.argsort(ends, axis=-1, kind="stable")[:, :size]
