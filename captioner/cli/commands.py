@@ -255,19 +255,19 @@ def listed(text: str, known: Sequence[str]) -> list[str]:
 def _video_page(record: Mapping) -> str:
     from captioner.outputs.report import video_page
 
-    return video_page(record)
+    return video_page(record, record["media"])
 
 
 def _videos_page(folder: RunFolder) -> str:
     from captioner.outputs.report import videos_page
 
-    return videos_page((record, stem and f"{stem}.html") for stem, record in folder.results())
+    return videos_page((record, stored and f"{stored.stem}.html") for stored, record in folder.results())
 
 
 def _images_page(folder: RunFolder) -> str:
     from captioner.outputs.report import images_page
 
-    return images_page(folder.records())
+    return images_page((record, stored and folder.media(stored)) for stored, record in folder.results())
 
 
 def chosen_classifier(name: str | None) -> str | None:

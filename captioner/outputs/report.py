@@ -1,8 +1,9 @@
 """Self-contained HTML pages of a video, of a run over videos and of a run over photos, made from their records.
 
-A page is one file without scripts that asks for nothing from the network: pictures are data URIs, curves are inline
-SVG, and a content security policy forbids everything else. File names and captions are hostile: whatever a template
-prints is escaped, and what is invisible is shown (see `captioner.names.printable`).
+A page is one file that asks for nothing from the network: pictures are data URIs, curves are inline SVG, and a content
+security policy forbids everything else but its own script, known by its checksum, and the film, which is named relative
+to the page. Without scripts everything is there but search and jumps. File names and captions are hostile: whatever a
+template prints is escaped, and what is invisible is shown (see `captioner.names.printable`).
 """
 
 from __future__ import annotations
@@ -21,27 +22,29 @@ import jinja2
 
 from captioner.names import printable
 from captioner.outputs.records import Record
+from captioner.outputs.subtitles import to_vtt
 from captioner.outputs.thumbnails import smaller
 from captioner.outputs.writers import certainty, clock
-from captioner.results import NOTHING_KNOWN
+from captioner.results import LOW_CONFIDENCE, NOTHING_KNOWN
 
 COLOURS = 8
 """Colours for labels that the templates' style sheet has, as classes ``c0`` to ``c7``."""
 
 _CURVE_POINTS = 1500
-_MANY_SEGMENTS = 300  # from here on a page's pictures are made smaller, and from _MOST_PICTURES on left out
-_MOST_PICTURES = 2000
+_MANY_PICTURES = 300  # from here on a page's pictures are made smaller, and from _MOST_PICTURES on left out
+_MOST_PICTURES = 6000
 _SMALL, _TINY = 160, 120
 _SHORT = 60.0  # videos up to so many seconds have their times to a tenth
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 
 
-def video_page(record: Record) -> str:
-    """The page of one video: its segments with pictures and times, labels and novelty over time.
+def video_page(record: Record, film: str | None = None) -> str:
+    """The page of one video: a player, its segments with pictures and times, labels and novelty over time.
 
     Args:
         record: Record of a video, with its pictures where there are any (`records.with_thumbnails`); a failed video's
             record gives a page that says so.
+        film: Path of the film relative to the page; None leaves the player out.
 
     Returns:
         The HTML text.
@@ -50,16 +53,20 @@ def video_page(record: Record) -> str:
         return _render("video.html", title=_name(record), record=record, error=record["error"])
     duration = max(float(record["duration"]), 1e-3)
     segments, windows = record["segments"], record.get("windows") or []
-    width = _SMALL if len(segments) > _MANY_SEGMENTS else None
+    width = _SMALL if len(segments) > _MANY_PICTURES else None
     return _render(
         "video.html",
         title=_name(record),
         record=record,
         label=_label(record),
         error=None,
+        film=_link(film),
+        cues="data:text/vtt;base64," + base64.b64encode(to_vtt(segments).encode()).decode("ascii"),
+        poster=_picture(next((one for one in segments if one.get("thumbnail")), {}), None, 0),
+        unsure=_count_unsure(segments),
         decimals=int(duration <= _SHORT),
         segments=[
-            {**one, "number": number, **_place(one, duration), "picture": _picture(one, width, number)}
+            {**one, **_place(one, duration), **_marked(one), "number": number, "picture": _picture(one, width, number)}
             for number, one in enumerate(segments, 1)
         ],
         # Nothing is drawn where nothing known happens.
@@ -99,7 +106,13 @@ def videos_page(entries: Iterable[tuple[Record, str | None]], *, title: str = "V
                 "truncated": record.get("truncated"),
                 "picture": _picture(middle, _TINY, len(videos)),
                 "segments": [
-                    {"start": one["start"], "caption": one["caption"], **_place(one, duration)} for one in segments
+                    {
+                        "number": number,
+                        **{name: one.get(name) for name in ("start", "caption", "tags")},
+                        **_place(one, duration),
+                        **_marked(one),
+                    }
+                    for number, one in enumerate(segments, 1)
                 ],
                 "unusual": [one["time"] for one in record.get("novelty") or [] if one["unusual"]],
             }
@@ -115,26 +128,33 @@ def videos_page(entries: Iterable[tuple[Record, str | None]], *, title: str = "V
         labels=named,
         seconds=sum(video["duration"] for video in videos),
         segment_count=sum(len(video["segments"]) for video in videos),
+        unsure=sum(_count_unsure(video["segments"]) for video in videos),
     )
 
 
-def images_page(records: Iterable[Record], *, title: str = "Photos") -> str:
+def images_page(entries: Iterable[tuple[Record, str | None]], *, title: str = "Photos") -> str:
     """The page of a run over photos: each with its caption, its confidence and the alternatives, and the failures.
 
     Args:
-        records: Records of photos, with their pictures where there are any (`records.with_thumbnail`).
+        entries: Each photo's record, with its picture where there is one (`records.with_thumbnail`), and the path of
+            the photo itself relative to this page (None: no link).
         title: Heading.
 
     Returns:
         The HTML text.
     """
     photos, failures = [], []
-    for record in records:
+    for record, photo in entries:
         if "error" in record:
             failures.append(record)
-        else:
-            photos.append({**record, "picture": _picture(record, None, len(photos))})
-    return _render("images.html", title=title, photos=photos, failures=failures)
+            continue
+        photos.append({**record, **_marked(record), "link": _link(photo)})
+        if len(photos) > _MANY_PICTURES:  # the page has to open quickly
+            for one in photos if len(photos) == _MANY_PICTURES + 1 else photos[-1:]:
+                one["thumbnail"] = smaller(one.get("thumbnail") or "", _SMALL)
+    for number, one in enumerate(photos):
+        one["picture"] = _picture(one, None, number)
+    return _render("images.html", title=title, photos=photos, failures=failures, unsure=_count_unsure(photos))
 
 
 def _render(template: str, **values: Any) -> str:
@@ -152,6 +172,7 @@ def _environment() -> jinja2.Environment:
         # Plain strings come from outside; markup that the templates themselves made passes.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.globals["low_confidence"] = LOW_CONFIDENCE
     environment.filters.update(
         clock=clock,
         percent=lambda share: f"{share:.0%}",
@@ -160,6 +181,15 @@ def _environment() -> jinja2.Environment:
         name=os.path.basename,
     )
     return environment
+
+
+def _marked(one: Record) -> dict[str, str | None]:
+    """Why a photo's or segment's caption is unsure, if it is; records of earlier versions do not say."""
+    return {"unsure": one.get("unsure")}
+
+
+def _count_unsure(captions: Iterable[Record]) -> int:
+    return sum(bool(one.get("unsure")) for one in captions)
 
 
 def _label(record: Record) -> str | None:

@@ -48,7 +48,8 @@ _NAME_BYTES = 255  # what Linux and most disks allow
 _LONGEST_SUFFIX = 16
 
 Sidecars = Mapping[str, Callable[[Record], str]]
-"""Extension without its dot to the function that makes the file from the record."""
+"""Extension without its dot to the function that makes the file from the record, to which ``media`` has been added: the
+path of what it is about, relative to the folder of the sidecar; see `RunFolder.media`."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,9 @@ class RunFolder:
             self._unlink(f"{stem}.{extension}")
         failed = "error" in record
         sidecars = () if failed else self._absent(stem)
-        self._store(Stored(stem, source, settings, failed, sidecars), record)
-        self._write_sidecars(stem, sidecars, record)
+        stored = Stored(stem, source, settings, failed, sidecars)
+        self._store(stored, record)
+        self._write_sidecars(stored, sidecars, record)
 
     def complete(self, stored: Stored) -> None:
         """Makes the sidecars of a result that are not there.
@@ -207,7 +209,7 @@ class RunFolder:
         if missing and (record := self._read(stored)):
             if not set(missing) <= set(stored.sidecars):
                 self._store(replace(stored, sidecars=tuple(dict.fromkeys(stored.sidecars + missing))), record)
-            self._write_sidecars(stored.stem, missing, record)
+            self._write_sidecars(stored, missing, record)
 
     def _absent(self, stem: str, own: Collection[str] = ()) -> tuple[str, ...]:
         """Extensions of sidecars that are not there; says which are there and belong to somebody else."""
@@ -225,9 +227,22 @@ class RunFolder:
         self._write(f"{stored.stem}.json", json_line({"run": header, **record}) + "\n")
         self.stored[stored.source["path"]] = stored
 
-    def _write_sidecars(self, stem: str, extensions: Iterable[str], record: Record) -> None:
+    def _write_sidecars(self, stored: Stored, extensions: Iterable[str], record: Record) -> None:
+        record = {**record, "media": self.media(stored, os.path.dirname(stored.stem))}
         for extension in extensions:
-            self._write(f"{stem}.{extension}", self.sidecars[extension](record))
+            self._write(f"{stored.stem}.{extension}", self.sidecars[extension](record))
+
+    def media(self, stored: Stored, folder: str = "") -> str | None:
+        """Path of the file that a result is about, relative to a folder of the run; None where there is none.
+
+        Args:
+            stored: The result.
+            folder: The folder, relative to that of the run.
+        """
+        try:
+            return os.path.relpath(stored.source["path"], self.path / folder)
+        except ValueError:  # on another drive
+            return None
 
     def drop(self, stored: Stored) -> None:
         """Removes a result and its sidecars.
@@ -262,15 +277,15 @@ class RunFolder:
         """Adds the record of something that has no file of its own, such as a folder that cannot be read."""
         self._extras.append(dict(record))
 
-    def results(self) -> Iterator[tuple[str | None, dict]]:
-        """(stem, record with its pictures) of everything in the folder, sorted by the path of the input.
+    def results(self) -> Iterator[tuple[Stored | None, dict]]:
+        """(result, record with its pictures) of everything in the folder, sorted by the path of the input.
 
-        The stem is None for what has no files of its own.
+        The result is None for what has no files of its own.
         """
         for path in sorted(self.stored, key=natural_key):
             record = self._read(self.stored[path])
             if record:
-                yield self.stored[path].stem, record
+                yield self.stored[path], record
         yield from ((None, record) for record in self._extras)
 
     def records(self) -> Iterator[dict]:

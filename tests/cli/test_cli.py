@@ -439,12 +439,15 @@ def test_videos(run, films, tiny_captioner, tmp_path):
     assert keys <= set(records[0]) and set(records[3]) == {"file", "error"}
     assert (records[1]["width"], records[1]["height"]) == (96, 64) and abs(records[1]["duration"] - 10) < 0.2
     segments = records[1]["segments"]
-    assert set(segments[0]) == {"start", "end", "caption", "confidence", "labels", "tags"}
+    assert set(segments[0]) == {"start", "end", "caption", "confidence", "familiarity", "unsure", "labels", "tags"}
     assert segments[0]["start"] == 0 and abs(segments[-1]["end"] - 10) < 0.2
     for name in ("a.avi", "a.mp4", "sub/b.mp4"):
         assert {f"{name}.{kind}" for kind in ("json", "srt", "vtt", "csv", "html")} <= {
             os.path.relpath(path, output) for path in output.rglob("*")
         }
+    for name in ("a.mp4", "sub/b.mp4"):  # the player
+        film = os.path.relpath(films / name, (output / name).parent)
+        assert f'src="./{film}"' in (output / f"{name}.html").read_text()
     assert (output / "a.mp4.vtt").read_text().startswith("WEBVTT") and "broken.mp4" in (
         output / "index.html"
     ).read_text()

@@ -235,7 +235,7 @@ def _read_run(folder: Path) -> None:
             for make in VIDEO_SIDECARS.values():
                 make(record)
         elif is_photo:
-            images_page([record])
+            images_page([(record, "a.jpg")])
             for make in IMAGE_SIDECARS.values():
                 make(record)
         elif "probabilities" in record:

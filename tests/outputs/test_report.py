@@ -7,8 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
-import subprocess
 import urllib.parse
 
 import numpy as np
@@ -35,7 +33,11 @@ HOSTILE_NAMES = [
     "=cmd|' /C calc'!A0.mp4",
     "x" * 250,
 ]
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "input", "track"}
+
+
+ALLOWED = {"img": "data:image/jpeg;base64,", "track": "data:text/vtt;base64,"}
+"""How addresses begin, by element; those of others begin with # or ./."""
 
 
 class Page(html.parser.HTMLParser):
@@ -44,7 +46,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.open, self.elements, self.text = [], [], []
-        self.style, self.csp, self.source = "", None, text
+        self.style, self.script, self.csp, self.source = "", "", None, text
         text.encode("utf-8")
         assert text.lstrip().startswith("<!DOCTYPE html>")
         self.feed(text)
@@ -54,12 +56,12 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
         assert len(values) == len(attributes), "an attribute twice"
-        assert tag not in {"script", "iframe", "object", "embed", "link", "base", "form"}
+        assert tag not in {"iframe", "object", "embed", "link", "base", "form"}
+        assert tag != "script" or not (attributes or self.script), "a script of somebody else's"
         for name, value in attributes:
             assert not name.startswith("on") and name != "style", (tag, name)
             if name in {"src", "href", "data", "srcset", "xlink:href", "action"}:
-                allowed = value.startswith("data:image/jpeg;base64,") if tag == "img" else value.startswith(("#", "./"))
-                assert allowed, (tag, value)
+                assert value.startswith(ALLOWED.get(tag, ("#", "./"))), (tag, value)
         if values.get("http-equiv") == "Content-Security-Policy":
             self.csp = values["content"]
         self.elements.append((tag, values))
@@ -77,6 +79,8 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] == "style":
             self.style += data
+        elif self.open and self.open[-1] == "script":
+            self.script += data
         else:
             self.text.append(data)
 
@@ -125,19 +129,19 @@ def failed(name="bad.mp4"):
 
 def all_pages(name):
     return {
-        "video": video_page(video(name, caption=name)),
+        "video": video_page(video(name, caption=name), film=f"../{name}"),
         "failed video": video_page(failed(name)),
         "videos": videos_page(
             [(video(name, caption=name, label=name), name + ".html"), (failed(name), None)], title=name
         ),
-        "images": images_page([image(name), failed(name)], title=name),
+        "images": images_page([(image(name), f"../{name}"), (failed(name), None)], title=name),
     }
 
 
 def test_tags_stand_with_their_probabilities():
     old = image("old.jpg")
     del old["tags"]  # a record of an earlier version
-    text = Page(images_page([image(tags=(("dog", 0.914), ("<b>", 0.8))), old])).words
+    text = Page(images_page([(image(tags=(("dog", 0.914), ("<b>", 0.8))), None), (old, None)])).words
     assert text.count("dog 91%, <b> 80%") == 1
     assert Page(video_page(video())).words.count("dog 91%") == 1
 
@@ -153,44 +157,50 @@ def test_hostile_names_are_text_and_nothing_else(name):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e\ud800-\udfff]", text)
 
 
-def test_the_policy_forbids_everything_but_the_page_s_own_style():
+def test_the_policy_forbids_everything_but_the_page_s_own_style_and_script():
     for text in all_pages("a.mp4").values():
         page = Page(text)
-        digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+        style, script = (
+            base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in (page.style, page.script)
+        )
         assert page.csp.split("; ") == [
             "default-src 'none'",
             "img-src data:",
-            f"style-src 'sha256-{digest}'",
+            "media-src 'self' file: data:",
+            f"style-src 'sha256-{style}'",
+            f"script-src 'sha256-{script}'",
             "base-uri 'none'",
             "form-action 'none'",
         ]
         head = text[: text.index("<style>")]
         assert "Content-Security-Policy" in head and "<img" not in head
-        assert not re.search(r"https?:|//[a-z]|url\(|@import", text)
+        assert not re.search(r"https?:|//[a-z]|url\(|@import|\bfetch\b|\bimport\b", text)
         assert "width=device-width" in head and "prefers-color-scheme: dark" in page.style
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_links_lead_to_the_very_file(name):
     page = Page(videos_page([(video(), f"sub folder/{name}.html")]))
-    (link,) = page.all("a")
-    assert link["href"].startswith("./sub%20folder/")
-    path = urllib.parse.unquote_to_bytes(urllib.parse.urlsplit(link["href"]).path)
-    assert os.fsdecode(path) == f"./sub folder/{name}.html"
+    film = Page(video_page(video(), film=f"sub folder/{name}.html")).all("video")[0]["src"]
+    photo = Page(images_page([(image(), f"sub folder/{name}.html")])).all("a")[0]["href"]
+    for link in (*(one["href"] for one in page.all("a")), film, photo):
+        assert link.startswith("./sub%20folder/")
+        path = urllib.parse.unquote_to_bytes(urllib.parse.urlsplit(link).path)
+        assert os.fsdecode(path) == f"./sub folder/{name}.html"
 
 
 def test_a_video_s_page_shows_its_segments():
     page = Page(video_page(video()))
-    assert len([one for one in page.all("li") if one.get("class") == "card"]) == 4
+    assert len([one for one in page.all("li") if "segment" in one.get("class", "")]) == 4
     for text in ("a.mp4", "0:20.0 long", "320 × 240", "29.97 frames", "4 segments", "label running", "long jump 80%",
-                 "a dog & a <cat> 3", "0:15.0 – 0:20.0", "25% sure", "captions by flickr8k", "labels by actions",
+                 "a dog & a <cat> 3", "0:15.0 – 0:20.0", "25% confidence", "captions by flickr8k", "labels by actions",
                  "Unusual moments: 0:14.0", "empty where nothing known happens"):  # fmt: skip
         assert text in page.words, text
     assert "cut short" not in page.words
     pictures = [Image.open(io.BytesIO(base64.b64decode(one["src"].split(",")[1]))) for one in page.all("img")]
     assert [picture.size for picture in pictures] == [(160, 120)] * 2
     targets = {one["id"] for one in page.all("li") if "id" in one}
-    assert {one["href"][1:] for one in page.all("a")} == targets and len(targets) == 4
+    assert {one["href"][1:] for one in page.all("a")} == targets | {"over-time"} and len(targets) == 4
     assert "cut short" in Page(video_page(video(truncated=True))).words
     assert "the clock leaps" in Page(video_page(video(warnings=["the clock leaps"]))).words
 
@@ -260,7 +270,8 @@ def test_the_page_of_a_run_lists_videos_and_failures():
     for text in ("My run", "2 videos", "0:35 long together", "7 segments", "1 failed", "b.mp4", "c.mp4",
                  "Labels: running 1", "bad.mp4: no video stream", "1 more"):  # fmt: skip
         assert text in page.words, text
-    assert [one["href"] for one in page.all("a")] == ["#failures", "./x/b.mp4.html"]
+    links = [one["href"] for one in page.all("a")]
+    assert links == ["#failures", "./x/b.mp4.html", *(f"./x/b.mp4.html#s{number}" for number in (1, 2, 3, 4))]
     assert "a dog & a <cat> 3" in page.words  # folded away, but there to be found
     for one in page.all("img"):
         assert max(Image.open(io.BytesIO(base64.b64decode(one["src"].split(",")[1]))).size) <= 120
@@ -270,10 +281,35 @@ def test_the_page_of_a_run_lists_videos_and_failures():
 
 
 def test_the_page_of_photos():
-    page = Page(images_page(iter([image(), image("b.jpg", picture=False), failed("c.jpg")])))
-    for text in ("2 photos", "1 failed", "a dog", "50% sure", "1 more", "a cat", "25%", "c.jpg: no video stream"):
+    page = Page(images_page(iter([(image(), None), (image("b.jpg", picture=False), "b.jpg"), (failed("c.jpg"), None)])))
+    for text in ("2 photos", "1 failed", "a dog", "50% confidence", "1 more", "a cat", "25%", "c.jpg: no video stream"):
         assert text in page.words, text
     assert len(page.all("img")) == 1
+
+
+def test_what_is_unsure_is_marked_with_its_reason():
+    old, unsure = image("old.jpg"), {**image(), "unsure": "unfamiliar"}
+    del old["unsure"]  # a record of an earlier version
+    page = Page(images_page([({**image(), "unsure": None}, None), (unsure, None), (old, None)]))
+    marked = [one for one in page.all("li") if "unsure" in one.get("class", "")]
+    assert len(marked) == 1 and page.words.count("unsure: unfamiliar") == 1
+    assert "1 unsure" in page.words and "all 3 sure 2 unsure 1" in page.words
+    record = video()
+    for number, segment in enumerate(record["segments"]):
+        segment["unsure"] = "low confidence" if number == 1 else None
+    for text in (video_page(record), videos_page([(record, None)])):
+        page = Page(text)
+        assert page.words.count("unsure: low confidence") == 1 and "all 4 sure 3 unsure 1" in page.words
+    assert not [one for one in Page(images_page([(old, None)])).all("input") if one["type"] == "radio"]
+
+
+def test_many_photos_keep_their_page_small():
+    several = [(with_thumbnail(image(f"{i}.jpg"), photo((i % 256, 0, 0), (240, 320))), None) for i in range(302)]
+    for count, width in ((300, 320), (302, 160)):
+        pictures = Page(images_page(several[:count])).all("img")
+        assert len(pictures) == count
+        for one in (pictures[0], pictures[299], pictures[-1]):
+            assert Image.open(io.BytesIO(base64.b64decode(one["src"].split(",")[1]))).width == width
 
 
 def test_pages_can_be_made_again_from_the_disk(tmp_path):
@@ -323,21 +359,3 @@ def test_thumbnails_keep_their_shape_and_are_never_enlarged():
         picture = Image.open(io.BytesIO(thumbnail(np.full((*size, 3), 99, np.uint8))))
         assert picture.size == expected and picture.format == "JPEG"
     assert abs(int(np.asarray(picture).mean()) - 99) <= 2
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-@pytest.mark.timeout(120)
-def test_a_real_browser_shows_it_without_complaint(tmp_path):
-    (tmp_path / "page.html").write_text(all_pages(HOSTILE_NAMES[0])["videos"], encoding="utf-8")
-    done = subprocess.run(
-        [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
-         f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()],
-        capture_output=True, text=True, timeout=110, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        pytest.skip("Chromium does not start here")
-    assert "<title>&lt;/title&gt;&lt;/script&gt;&lt;script&gt;document.title='taken'" in done.stdout
-    assert "CONSOLE" not in done.stderr, done.stderr
