@@ -206,15 +206,18 @@ def test_sidecars_never_belong_to_an_older_result(tmp_path):
     assert (output / "b.mp4.srt").read_text() == "subtitle of longer than before\n"
 
 
-def test_a_damaged_result_is_made_again_beside_it(tmp_path):
+def test_damaged_results_are_made_again_beside_them(tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
-    make(source, "a.mp4")
+    names = [f"{letter}.mp4" for letter in "abcdef"]
+    make(source, *names)
     run(source, output)
     whole = (output / "a.mp4.json").read_bytes()
-    for damage in [b"", whole[:40], b'{"run": {"format": 1}}', b'{"run": []}', b"\xff\xfe", b"[" * 20000]:
-        (output / "a.mp4.json").write_bytes(damage)
-        assert run(source, output).exit_status == 0
-        assert [r["text"] for r in results(output)] == ["a.mp4"]
+    damages = [b"", whole[:40], b'{"run": {"format": 1}}', b'{"run": []}', b"\xff\xfe", b"[" * 20000]
+    for name, damage in zip(names, damages, strict=True):
+        (output / f"{name}.json").write_bytes(damage)
+    summary = run(source, output)
+    assert (summary.done, summary.exit_status) == (6, 0)
+    assert [r["text"] for r in results(output)] == names
 
 
 def test_settings_in_any_order_are_the_same():
@@ -224,8 +227,9 @@ def test_settings_in_any_order_are_the_same():
 # --- failures ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ahead", [1, 4, 100])
-@pytest.mark.parametrize("order", ["crash", "hang", "raise", "refuse"])
+@pytest.mark.parametrize(
+    ("order", "ahead"), [("crash", 1), ("crash", 4), ("hang", 4), ("raise", 4), ("refuse", 1)]
+)  # whom a crash is blamed on with other numbers: test_workers
 def test_one_bad_file_among_many(tmp_path, ahead, order):
     source, output = tmp_path / "in", tmp_path / "out"
     make(source, *(f"{i}.mp4" for i in range(10)))
@@ -248,30 +252,13 @@ def test_a_crash_is_seen_although_a_child_lives_on(tmp_path):
     assert results(output)[1]["error"]["kind"] == "crash"
 
 
-@pytest.mark.parametrize("ahead", [1, 4])
-def test_when_every_file_kills_the_worker_the_run_stops_and_blames_none(tmp_path, monkeypatch, ahead):
+def test_when_every_file_kills_the_worker_the_run_stops_and_blames_none(tmp_path, monkeypatch):
     monkeypatch.setattr("captioner.runs.workers.MOST_DEATHS", 4)
     source, output = tmp_path / "in", tmp_path / "out"
     make(source, *(f"{i}.mp4" for i in range(10)), text="crash")
     with pytest.raises(CaptionerError, match="4 worker processes in a row died") as caught:
-        run(source, output, Reads(ahead))
+        run(source, output, Reads(4))
     assert caught.value.kind == "worker" and not tree(output)
-
-
-def test_a_few_files_that_all_crash_are_to_blame(tmp_path):
-    make(tmp_path / "in", "a.mp4", "b.mp4", text="crash")
-    summary = run(tmp_path / "in", tmp_path / "out")
-    assert summary.failed == 2 and {record["error"]["kind"] for record in results(tmp_path / "out")} == {"crash"}
-
-
-def test_files_over_the_time_limit_are_no_deaths_of_the_worker(tmp_path, monkeypatch):
-    monkeypatch.setattr("captioner.runs.workers.MOST_DEATHS", 2)
-    source, output = tmp_path / "in", tmp_path / "out"
-    make(source, *(f"{i}.mp4" for i in range(3)), text="hang")
-    make(source, "4.mp4")
-    summary = run(source, output, Reads(4), time_limit=1.0)
-    assert (summary.done, summary.failed, summary.stopped) == (1, 3, None)
-    assert {record["error"]["kind"] for record in results(output) if "error" in record} == {"timeout"}
 
 
 def test_a_task_that_cannot_start_is_an_error_at_once(tmp_path):
@@ -364,7 +351,7 @@ def test_killed_at_random_moments_and_started_again(tmp_path, ahead):
     run(source, tmp_path / "whole", Reads(ahead))
     rng = random.Random(ahead)
     kills = 0
-    while kills < 10:
+    while kills < 6:
         before = len(tree(output)) if output.exists() else 0
         process = start(source, output, ahead)
         # Some kills hit the start, the others the work, at any point of it.
