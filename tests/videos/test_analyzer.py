@@ -505,13 +505,11 @@ class TestSegmentBuilder:
         assert piece.frames[0].features.grid.dtype == np.float16 and piece.frames[0].picture == b"x"
 
 
-def test_with_a_real_model(tmp_path, colours):
+def test_with_a_real_model(tmp_path, colours, tiny_captioner):
     """The decoder itself attends over the grids of several frames."""
-    from tiny_models import make_captioner
-
     from captioner.loading import load
 
-    captioner = load(make_captioner(tmp_path / "tiny"), precision="f32")
+    captioner = load(tiny_captioner, precision="f32")
     watching = VideoAnalyzer(captioner, None, forecaster=None, interval=0.5)
     first = watching.analyze(colours)
     assert first.model == "tiny" and len(first.segments) >= 1
