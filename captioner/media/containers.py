@@ -14,12 +14,26 @@ _ASF_OBJECTS = (  # header and data
     bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c"),
 )
 _MISCOUNTED = 16  # bytes by which some programs state too great a length
+_JPEG_BYTES = 2**23  # some frames of a camera
 _TS_PACKETS = (188, 192, 204)  # bytes: plain, with a clock (M2TS), with error correction
 
 
-def is_transport_stream(head: bytes) -> bool:
-    """Whether a file is an MPEG transport stream; cut before its tables, FFmpeg may take it for raw H.264."""
-    return any(head[offset::size][:8] == b"\x47" * 8 for size in _TS_PACKETS for offset in range(size))
+def raw_format(file: BinaryIO) -> str | None:
+    """FFmpeg's name for what a file without a container holds, where FFmpeg itself may take it for something else.
+
+    Args:
+        file: At its start.
+
+    Returns:
+        ``mpegts``: cut before its tables, it may pass for raw H.264. ``mjpeg``: with large frames, it may pass for one
+        image; a few frames must be there. None for all others.
+    """
+    head = file.read(HEAD)
+    if any(head[offset::size][:8] == b"\x47" * 8 for size in _TS_PACKETS for offset in range(size)):
+        return "mpegts"
+    if head.startswith(b"\xff\xd8\xff") and (head + file.read(_JPEG_BYTES)).count(b"\xff\xd9\xff\xd8\xff") >= 2:
+        return "mjpeg"
+    return None
 
 
 def is_no_video(head: bytes) -> str | None:

@@ -33,6 +33,7 @@ _MOST_FAILURES = 1000  # in a row; after so many nothing more is to be had
 _MOST_BETWEEN = 4096  # bytes between two pieces that belong to the container
 _HOLE = 2**16
 _READ_SIZE = 2**18
+_SMALL = 320 * 240  # pixels; to hand such frames from thread to thread takes half as long as to decode them
 
 
 class _Source:
@@ -61,7 +62,7 @@ class Film:
         path: The file.
         name: The file for messages.
         max_pixels: Limit on width x height of a frame; those that exceed it midway are left out.
-        threads: Threads that decode; None is as many as there are cores.
+        threads: Threads that decode; None is as many as there are cores, or one for small frames.
 
     Attributes:
         codec: Name of the decoder.
@@ -84,8 +85,8 @@ class Film:
     def __init__(self, path: str | os.PathLike, name: str, max_pixels: int, threads: int | None):
         self._name = name
         self._max_pixels = max_pixels
-        # The decoder's own limit counts the padding of each line.
-        self._options = {"max_pixels": str(2 * max_pixels + 2**16)}
+        # The decoder's own limit counts the padding of lines and blocks.
+        self._options = {"max_pixels": str(max_pixels + max_pixels // 16 + 2**16)}
         self.read_end = self.film_end = -math.inf
         self._position = 0  # in the file
         self.losses = 0
@@ -111,10 +112,12 @@ class Film:
                 raise VideoReadError(f"{self._name}: {reason}", kind="not_a_video")
             self.lost_end = containers.lost_end(file)
             file.seek(0)
+            raw_format = containers.raw_format(file)
+            file.seek(0)
             try:
                 container = av.open(
                     _Source(file),
-                    format="mpegts" if containers.is_transport_stream(head) else None,
+                    format=raw_format,
                     options=self._options,
                     container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
                     metadata_errors="replace",
@@ -139,7 +142,8 @@ class Film:
             )
         check_pixels(context.width, context.height, self._max_pixels, self._name, "video")
         context.thread_type = "AUTO"
-        context.thread_count = threads or 0
+        is_small = context.width * context.height <= _SMALL
+        context.thread_count = threads or (1 if is_small else 0)
         context.options = self._options
         self.codec = context.name
         rates = [float(rate or 0) for rate in (self._stream.guessed_rate, self._stream.average_rate)]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts"}
     | {".flv", ".f4v", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".mxf", ".dav", ".mod", ".tod", ".dv", ".h264", ".mjpeg"}
+    | {".264", ".265", ".h265", ".hevc", ".mjpg", ".m1v", ".mpe", ".mpv", ".m2t", ".tp", ".trp", ".3gpp", ".qt", ".ogm"}
+    | {".rm", ".rmvb", ".dvr-ms", ".wtv", ".nut", ".nsv", ".gxf", ".ivf", ".obu", ".y4m"}
 )
 """Extensions, in lower case, of the files that a folder scan takes for videos."""
 
@@ -96,7 +98,7 @@ class VideoReader:
         end: Frames at or after this time, in seconds, are left out; None reads to the end.
         size: Side of the square into which frames are squashed, as `captioner.media.images.read_image` does.
         max_pixels: Limit on width x height of a frame.
-        threads: Threads that decode; None is as many as there are cores.
+        threads: Threads that decode; None is as many as there are cores, or one for small frames.
 
     Attributes:
         name: The path for messages.
@@ -151,7 +153,7 @@ class VideoReader:
             if self._pending is None:
                 raise VideoReadError(
                     f"{self.name}: has a header but no frame that can be decoded (codec {self._film.codec}); it is "
-                    "damaged, or it was cut off right after its header",
+                    f"damaged, it was cut off right after its header, or its frames exceed {max_pixels:,} pixels",
                     kind="no_frames",
                 )
         except BaseException:
@@ -220,7 +222,9 @@ class VideoReader:
             self._warn(f"its timestamps leap by {leap:+,.1f} s at {time:.1f} s, where it goes on at its usual step")
         elif before is None:
             self._told = film.losses  # what was cut in the middle begins with frames that lack others
-        elif (film.losses > self._told or self._doubtful > 0) and time - end > film.step / 2:
+        elif time - end > film.step / 2 and (
+            film.losses > self._told or self._doubtful > 0 or self._after_hole > 0 or decoded.is_corrupt
+        ):
             self._tell_gap(end, time)
             self._told = film.losses
         else:
@@ -234,7 +238,9 @@ class VideoReader:
 
     def _finish(self) -> None:
         """Finds out, after the last frame, whether anything is missing and how long that frame is shown."""
-        film, damaged = self._film, self._film.losses > self._told
+        film = self._film
+        untold = film.losses - self._told
+        damaged = untold > 0 or self._doubtful > 0  # the decoder gives what it held back after all that it lost
         slack = max(0.05 + min(0.02 * film.stated_end, 2.0), self._longest_step)
         undecoded = film.film_end - self._decoded_end if self._decoded_end > -math.inf else 0.0
         missing = film.stated_end - film.read_end if film.stated_end and film.read_end > -math.inf else 0.0
@@ -244,8 +250,8 @@ class VideoReader:
             self._warn(f"nothing can be decoded from {self.duration:.1f} s to its end, where it is damaged")
         elif missing > slack and not self.truncated:
             self._warn(f"{missing:.1f} s of it are missing, where it is damaged")
-        elif damaged and not self.truncated:
-            self._warn(f"{film.losses - self._told} damaged pieces are left out")
+        elif untold and not self.truncated:
+            self._warn(f"{untold} damaged pieces are left out")
         # How long the last slide is shown, many containers do not keep, or keep in the order of decoding.
         rest = film.stated_end - self._decoded_end
         more, less = film.step < rest <= self._longest_step, -self._shown - film.step < rest < -film.step

@@ -342,17 +342,22 @@ class TestDamage:
         if codec == "libx264":
             assert any("nothing can be decoded from 4." in warning for warning in reader.warnings)
 
-    def test_hole_in_a_transport_stream(self, tmp_path):
-        """It takes time, unlike a leap where two recordings were joined."""
-        images = [make.noisy_picture(160, 120, seed) for seed in range(50)] * 12
-        path = make.write_film(tmp_path / "film.ts", images, preset="ultrafast", **KEYS)
+    @pytest.mark.parametrize(
+        ("name", "codec"), [("film.ts", "libx264"), ("film.mpg", "mpeg2video"), ("film.wmv", "wmv2")]
+    )
+    def test_hole_where_no_index_tells_it(self, tmp_path, name, codec):
+        """It takes time, unlike a leap where two recordings were joined, and is told."""
+        images = [make.noisy_picture(160, 120, seed) for seed in range(50)] * 6
+        options = {"preset": "ultrafast", **KEYS} if codec == "libx264" else {"g": "10"}
+        path = make.write_film(tmp_path / name, images, codec=codec, **options)
         data = bytearray(path.read_bytes())
         start, end = (int(share * len(data)) for share in (0.2, 0.8))
         data[start:end] = bytes(end - start)
         path.write_bytes(data)
         reader, frames = read(path)
-        assert frames[-1].time == pytest.approx(23.96, abs=0.01) and len(frames) > 150
-        assert not any("leap" in warning for warning in reader.warnings)
+        assert frames[-1].time == pytest.approx(11.96, abs=0.01) and len(frames) > 75
+        (warning,) = reader.warnings
+        assert "nothing can be decoded from 2." in warning
 
     def test_one_bad_packet(self, film, tmp_path):
         import av
@@ -440,6 +445,14 @@ class TestRawAndCut:
         assert_shows(frames, range(50))
         assert not reader.truncated
         np.testing.assert_allclose([frame.time for frame in frames], np.arange(50) / 25, atol=0.041)
+
+    def test_raw_jpegs_larger_than_what_ffmpeg_looks_at(self, tmp_path):
+        jpeg = make.encoded(make.noisy_picture(320, 240), "JPEG")
+        path = tmp_path / "raw.mjpg"
+        path.write_bytes(jpeg * 4)
+        assert len(read(path)[1]) == 4
+        path.write_bytes(jpeg)
+        assert refused(path).kind == "not_a_video"
 
     def test_start_codes_of_three_bytes(self, tmp_path):
         path = make.write_film(tmp_path / "raw.h264", make.grey_frames(50))
@@ -561,6 +574,21 @@ class TestHostile:
         reader, frames = read(path, max_pixels=10_000)
         assert {frame.image.shape for frame in frames} == {(48, 64, 3)} and len(frames) > 60
         assert reader.warnings
+
+    @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+    def test_too_large_for_the_decoder_too(self, tmp_path, monkeypatch, codec):
+        """Opening a stream already decodes a frame or two."""
+        import av
+
+        path = make.write_film(tmp_path / "film.ts", [np.zeros((1200, 1200, 3), np.uint8)] * 2, codec=codec)
+        limits = []
+        real = av.open
+        monkeypatch.setattr(
+            av, "open", lambda *args, **kwargs: limits.append(kwargs["options"]["max_pixels"]) or real(*args, **kwargs)
+        )
+        with pytest.raises(VideoReadError, match="1,000,000") as caught:
+            VideoReader(path, max_pixels=1_000_000)
+        assert caught.value.kind in ("too_large", "no_frames") and int(limits[0]) < 1_200_000
 
     def test_claimed_size(self, film, tmp_path):
         data = film.read_bytes()
