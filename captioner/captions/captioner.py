@@ -228,13 +228,15 @@ class ImageCaptioner:
         """The model's search options with some changed.
 
         Raises:
-            CaptionerError: There is no such option, or its value makes no sense.
+            CaptionerError: There is no such option, its value makes no sense, or it does nothing.
         """
         known = [field.name for field in fields(SearchOptions)]
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise CaptionerError(f"unknown option {unknown[0]!r}; known: {', '.join(known)}", kind="usage")
-        return replace(self.options, **options)
+        chosen = replace(self.options, **options)
+        chosen.refuse_idle(options)
+        return chosen
 
     def encode(self, images: np.ndarray) -> Features:
         """Images (N, S, S, 3) uint8, as `captioner.media.images.read_image` gives them, to features."""

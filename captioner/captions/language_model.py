@@ -56,7 +56,8 @@ class LanguageModel:
             CaptionerError: An option makes no sense, or the model does not know a word (``kind="usage"``).
         """
         options.setdefault("n_best", n)
-        options.setdefault("beam_size", max(n, self.captioner.options.beam_size))
+        if options.get("strategy", "beam") == "beam":
+            options.setdefault("beam_size", max(n, self.captioner.options.beam_size))
         chosen = self.captioner.search_options(**options)
         best = self.captioner.caption_features(
             self._features, chosen, prefix=text, plain=False, tags=False, attention=False

@@ -3,41 +3,81 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
+from captioner.cli import progress
 from captioner.errors import CaptionerError
 from captioner.names import printable
 
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+DEFAULT_COMMAND = "describe"
 
+_context: ContextVar[typer.Context] = ContextVar("context")  # of the command that runs
+
+
+class Commands(TyperGroup):
+    """Commands, one of which need not be named: ``captioner photo.jpg`` is ``captioner describe photo.jpg``."""
+
+    def parse_args(self, ctx, args):
+        """Puts the default command before what is no command: a file, a folder, an address, or an option of its own."""
+        first = args[0] if args else "--help"
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        is_ours = first in self.commands or (first.startswith("-") and first != "-" and first.partition("=")[0] in own)
+        if not is_ours:
+            self._refuse_misspelt(first)
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+    def _refuse_misspelt(self, word: str) -> None:
+        if word.startswith("-") or not word.isalpha() or os.path.lexists(word):
+            return
+        near = get_close_matches(word, self.commands, 1)
+        meant = f"did you mean {near[0]}?" if near else "`captioner --help` lists the commands"
+        _complain(f"{word}: neither a command nor a file; {meant}")
+        raise typer.Exit(USAGE)
+
+
+_TEXTS = {
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+    "no_args_is_help": True,
+    "rich_markup_mode": None,  # plain help needs no rich, which takes as long to import as everything else together
+}
 app = typer.Typer(
-    help="Says what is in photographs and videos: captions, actions, unusual moments. On a CPU, offline.",
+    cls=Commands,
+    help="Says what is in photographs and videos: captions, actions, unusual moments. On a CPU, offline.\n\n"
+    "captioner PATH... is short for captioner describe PATH...",
     epilog="Exit status: 0 everything worked, 1 some input failed, 2 wrong usage. Results go to standard output, "
     "everything else to standard error.",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # plain help needs no rich, which takes as long to import as everything else together
     pretty_exceptions_enable=False,
+    **_TEXTS,
 )
-train_app = typer.Typer(help="Trains a model on your own data.", no_args_is_help=True, rich_markup_mode=None)
+train_app = typer.Typer(help="Trains a model on your own data.", **_TEXTS)
 app.add_typer(train_app, name="train")
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and failures.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: which model, how computed, how long.")]
 
 
 def command(owner: typer.Typer, name: str) -> Callable:
-    """A command whose errors become one line on standard error and an exit status."""
+    """A command whose errors become one line on standard error and an exit status; adds ``--quiet``, ``--verbose``."""
 
     def decorate(function: Callable[..., int | None]) -> Callable:
-        @owner.command(name)
-        @functools.wraps(function)
-        def run(*args, **kwargs):
+        def run(context: typer.Context, quiet: Quiet = False, verbose: Verbose = False, **kwargs):
+            _context.set(context)
             try:
-                status = function(*args, **kwargs)
+                progress.talk(quiet=quiet, verbose=verbose)
+                status = function(**kwargs)
                 sys.stdout.flush()
             except CaptionerError as error:
                 status = _complain(str(error))
@@ -51,7 +91,13 @@ def command(owner: typer.Typer, name: str) -> Callable:
                 status = FAILED
             raise typer.Exit(status or 0)
 
-        return function
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        context, *talk, _ = inspect.signature(run, eval_str=True).parameters.values()
+        functools.update_wrapper(run, function)
+        run.__signature__ = inspect.Signature([context, *own, *talk])
+        run.__annotations__ = {one.name: one.annotation for one in run.__signature__.parameters.values()}
+        del run.__wrapped__
+        return owner.command(name)(run)
 
     return decorate
 
@@ -61,13 +107,60 @@ def _complain(text: str) -> int:
     return USAGE
 
 
+def refuse_idle(why: str, *names: str) -> None:
+    """Refuses options that were given, although they do nothing.
+
+    Args:
+        why: The end of the sentence, such as "needs a folder as --output".
+        *names: Parameters of the command that runs.
+
+    Raises:
+        CaptionerError: One of them was given (``kind="usage"``).
+    """
+    context = _context.get()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name).name == "COMMANDLINE":
+            raise CaptionerError(f"{parameter.opts[0]} {why}", kind="usage")
+
+
+def _model_names(incomplete: str) -> list[str]:
+    from captioner.models.saving import model_names
+
+    return [name for name in model_names() if name.startswith(incomplete)]
+
+
+def _completing(*names: str) -> Callable[[str], list[str]]:
+    """Completion of names, also of the last one in a comma-separated list."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + name for name in names if name.startswith(last)]
+
+    return complete
+
+
+def choice(*names: str, **option) -> typer.models.OptionInfo:
+    """An option that knows its values: they are completed, and listed in the help where it says no more."""
+    option.setdefault("help", f"{', '.join(names[:-1])} or {names[-1]}.")
+    return typer.Option(autocompletion=_completing(*names), **option)
+
+
 # Defaults of options that are None here are those of the package; what help shows for them is checked by a test.
 Paths = Annotated[list[str], typer.Argument(help="Files and folders.", metavar="PATH...")]
-Model = Annotated[str | None, typer.Option(help="Name of a shipped model, or a model folder.", metavar="NAME|DIR")]
+PhotoPaths = Annotated[
+    list[str], typer.Argument(help="Files and folders; - is a photo on standard input.", metavar="PATH...")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Name of a shipped model, or a model folder.", metavar="NAME|DIR", autocompletion=_model_names),
+]
 Classifier = Annotated[
     str | None,
-    typer.Option(help="A clip classifier, or none.", metavar="NAME|DIR|none", show_default="the shipped one"),
-]
+    typer.Option(
+        help="A clip classifier, or none.", metavar="NAME|DIR|none", show_default="the shipped one",
+        autocompletion=lambda incomplete: [*_model_names(incomplete), *_completing("none")(incomplete)],
+    ),
+]  # fmt: skip
 BeamSize = Annotated[int | None, typer.Option(help="Captions followed at once; 1 is greedy.", show_default="3")]
 NBest = Annotated[int | None, typer.Option(help="Captions to give for each image, best first.", show_default="1")]
 MaxLength = Annotated[int | None, typer.Option(help="Most words of a caption.", show_default="20")]
@@ -75,7 +168,7 @@ MinLength = Annotated[int | None, typer.Option(help="Fewest words of a caption."
 LengthPenalty = Annotated[
     float | None, typer.Option(help="Power of the length that divides log-probabilities.", show_default="0.9")
 ]
-Strategy = Annotated[str | None, typer.Option(help="beam, greedy or sample.", show_default="beam")]
+Strategy = Annotated[str | None, choice("beam", "greedy", "sample", show_default="beam")]
 Temperature = Annotated[float | None, typer.Option(help="Sampling: below 1 careful, above bold.", show_default="1.0")]
 TopK = Annotated[int | None, typer.Option(help="Sampling: only among so many words; 0 is all.", show_default="0")]
 TopP = Annotated[float | None, typer.Option(help="Sampling: only among words of this share.", show_default="1.0")]
@@ -90,10 +183,20 @@ Style = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Images computed together; results do not depend on it.")]
 Format = Annotated[
-    str | None, typer.Option(help="text, json, jsonl or csv.", show_default="by the name of --output, else text")
+    str | None, choice("text", "json", "jsonl", "csv", show_default="by the name of --output, else text")
 ]
-Runtime = Annotated[str, typer.Option(help="auto, openvino or keras.")]
-Precision = Annotated[str, typer.Option(help="auto, f32, bf16 or int8.")]
+CsvBom = Annotated[
+    bool, typer.Option("--csv-bom", help="Begin CSV with a byte order mark, by which spreadsheets know UTF-8.")
+]
+MarkUnsure = Annotated[
+    bool | None,
+    typer.Option(
+        "--mark-unsure/--no-mark-unsure", help="End captions not to be trusted with the reason, in text.",
+        show_default="on a terminal",
+    ),
+]  # fmt: skip
+Runtime = Annotated[str, choice("auto", "openvino", "keras")]
+Precision = Annotated[str, choice("auto", "f32", "bf16", "int8")]
 Threads = Annotated[int | None, typer.Option(help="Cores to use.", show_default="all")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds that a file may take before it counts as failed.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed in an earlier run.")]
@@ -106,9 +209,25 @@ Exclude = Annotated[
         metavar="PATTERN",
     ),
 ]
-Engine = Annotated[str, typer.Option(help="local, or ray (needs the extra `ray`).")]
+Engine = Annotated[str, choice("local", "ray", help="local, or ray (needs the extra `ray`).")]
+
+FOLDER_OPTIONS = ("formats", "time_limit", "retry_failed", "overwrite", "prune", "engine")
+"""What does nothing where results do not go to a folder."""
 
 
 def given(**options) -> dict:
     """The options that were given; for the others the defaults of the package hold."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def listed(text: str, known: Sequence[str]) -> list[str]:
+    """The names in a comma-separated list.
+
+    Raises:
+        CaptionerError: One is not known (``kind="usage"``).
+    """
+    chosen = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise CaptionerError(f"unknown format {name!r}; known: {', '.join(known)}", kind="usage")
+    return chosen

@@ -1,14 +1,21 @@
-"""Progress bars on standard error: only on a terminal, only for what takes longer than two seconds."""
+"""What is said on standard error: progress bars, only on a terminal and for what takes longer than two seconds, and as
+much else as people asked for."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from captioner.errors import CaptionerError
 from captioner.names import printable
+
+_LOG = logging.getLogger("captioner")
+_QUIET, _NORMAL, _VERBOSE = range(3)
+_talking = _NORMAL
 
 DELAY = 2.0
 """Seconds before the first bar is drawn."""
@@ -16,23 +23,54 @@ DELAY = 2.0
 Item = TypeVar("Item")
 
 
+def talk(*, quiet: bool = False, verbose: bool = False) -> None:
+    """How much is said on standard error from now on.
+
+    Raises:
+        CaptionerError: Both more and less (``kind="usage"``).
+    """
+    global _talking
+    if quiet and verbose:
+        raise CaptionerError("--quiet and --verbose ask for opposites; give one of them", kind="usage")
+    _talking = _QUIET if quiet else _VERBOSE if verbose else _NORMAL
+
+
+def note(text: object) -> None:
+    """Prints what people may want to know on standard error, unless they asked for quiet."""
+    if _talking >= _NORMAL:
+        print(text, file=sys.stderr, flush=True)
+
+
+def detail(text: str) -> None:
+    """Prints what only those want to know who asked for more."""
+    if _talking >= _VERBOSE:
+        print(f"captioner: {printable(text)}", file=sys.stderr, flush=True)
+
+
 class ProgressBars:
     """Bars with rate and time left; a context manager.
 
     Args:
         silent: Whether never to draw, for example because results go to the same terminal.
+        log: Whether what the package logs, such as the epochs of a training, is printed as well.
     """
 
-    def __init__(self, *, silent: bool = False):
-        self._wanted = not silent and sys.stderr is not None and sys.stderr.isatty()
+    def __init__(self, *, silent: bool = False, log: bool = False):
+        self._handler = _Printing(self.note) if log else None
+        self._wanted = not silent and _talking >= _NORMAL and sys.stderr is not None and sys.stderr.isatty()
         self._begin = time.monotonic()
         self._drawn = None
         self._tasks: dict[str, int] = {}
 
     def __enter__(self) -> ProgressBars:
+        if self._handler:
+            _LOG.addHandler(self._handler)
+            _LOG.setLevel(logging.INFO)
         return self
 
     def __exit__(self, *exc_info) -> None:
+        if self._handler:
+            _LOG.removeHandler(self._handler)
         if self._drawn:
             self._drawn.stop()
 
@@ -67,11 +105,28 @@ class ProgressBars:
         elif sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
 
+    def note(self, text: str) -> None:
+        """`say`, unless people asked for quiet."""
+        if _talking >= _NORMAL:
+            self.say(text)
+
     def track(self, items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:
         """The items, with a bar that moves on as each one has been dealt with."""
         for done, item in enumerate(items, 1):
             yield item
             self.update(name, done, total)
+
+
+class _Printing(logging.Handler):
+    """Prints what is logged, with the time of day."""
+
+    def __init__(self, write: Callable[[str], None]):
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one message."""
+        self._write(f"{time.strftime('%H:%M:%S')} {record.getMessage()}")
 
 
 class BatchBars:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioner.cli.commands import listed
-from captioner.cli.progress import ProgressBars
+from captioner.cli.options import listed
+from captioner.cli.progress import ProgressBars, note
+from captioner.cli.terminal import table
 from captioner.errors import CaptionerError, DatasetError, needs_extra
 from captioner.names import printable
 from captioner.runs.inputs import find_inputs
@@ -27,7 +28,7 @@ def train_captions(
     epochs: Mapping[str, int],
     seed: int | None,
 ) -> int:
-    """Trains a captioner and prints the record of each stage."""
+    """Trains a captioner and prints a table of its stages; the model's ``metadata.json`` has everything."""
     from captioner.training.captions.options import STAGES, CaptionTrainingOptions
 
     chosen = CaptionTrainingOptions(**options)
@@ -40,10 +41,16 @@ def train_captions(
     with _training():  # Keras only after the options are known to make sense
         from captioner.training.captions.run import train_captions
 
-    with ProgressBars() as bars:
+    with ProgressBars(log=True) as bars:
         records = train_captions(data, output, chosen, dev=dev, stages=names, progress=_training_bars(bars))
-    print(json.dumps(records, indent=2, default=str))
+    rows = [_stage_row(stage, records[stage]) for stage in names]
+    print(table([("stage", "epochs", "minutes", "dev CIDEr-D"), *rows]))
+    print(f"model: {printable(str(output / names[-1]))}")
     return 0
+
+
+def _stage_row(stage: str, record: Mapping) -> tuple[str, ...]:
+    return stage, str(len(record["rows"])), f"{record['seconds'] / 60:.1f}", f"{record['best']:.1f}"
 
 
 def train_clips(
@@ -69,7 +76,7 @@ def train_clips(
         for folder in negatives
         for one in read_foreign(folder, leave_out=words, captions=_captions(folder) if words else None)
     ]
-    with ProgressBars() as bars:
+    with ProgressBars(log=True) as bars:
         training = train_clips(
             data, output, ClipOptions(**options), negatives=foreign, leave_out=words, cache=cache,
             captioner=Computing().load(model, "captioner"), val_share=val_share, compare=compare,
@@ -128,12 +135,14 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
             options=training, metadata={"interval": interval},
             progress=lambda step, steps, loss: bars.update("training", step, steps, f"loss {loss:.3f}"),
         )  # fmt: skip
-    print(f"written: {printable(str(output))}", file=sys.stderr)
+    note(f"written: {printable(str(output))}")
     return 1 if failed else 0
 
 
 @contextmanager
 def _training() -> Iterator[None]:
+    # Before TensorFlow is there: it logs what is no concern of people who train, from C++.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with needs_extra("training needs Keras and TensorFlow", "train"):
         import keras  # noqa: F401 (first: where it lacks, so does what belongs to other extras)
 
@@ -146,7 +155,7 @@ def draw_pictures(output: Path, count: int, seed: int) -> int:
 
     with ProgressBars() as bars:
         path = make_pictures(output, count, seed, progress=lambda done: bars.update("pictures", done, count))
-    print(f"written: {printable(str(path))}", file=sys.stderr)
+    note(f"written: {printable(str(path))}")
     return 0
 
 

@@ -32,7 +32,7 @@ def _is_result_line(head: bytes) -> bool:
 
 _IS_OURS: dict[str, Callable[[bytes], bool]] = {
     ".jsonl": _is_result_line,
-    ".csv": lambda head: head.startswith(_CSV_STARTS),
+    ".csv": lambda head: head.removeprefix(b"\xef\xbb\xbf").startswith(_CSV_STARTS),
     ".html": lambda head: b'<meta name="generator" content="captioner">' in head,
     ".png": lambda head: f"tEXtSoftware\0{PNG_SOFTWARE}".encode() in head,
     ".sqlite": lambda head: head[68:72] == SQLITE_APPLICATION_ID.to_bytes(4, "big"),

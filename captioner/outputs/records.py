@@ -94,6 +94,12 @@ def without_thumbnails(record: Record) -> dict:
     return plain
 
 
+def count_unsure(record: Record) -> tuple[int, int]:
+    """How many captions a record of a photo or a video has, its segments', and how many of them are unsure."""
+    captions = record.get("segments", (record,) if "caption" in record else ())
+    return len(captions), sum(bool(one.get("unsure")) for one in captions)
+
+
 def json_line(record: Record, *, ascii_only: bool = False) -> str:
     r"""A record as JSON on one line, without the line end.
 

@@ -16,6 +16,8 @@ from typing import Protocol
 from captioner.atomic import check_writable
 from captioner.errors import CaptionerError
 from captioner.names import printable
+from captioner.outputs.records import count_unsure
+from captioner.outputs.writers import clock
 from captioner.runs.folder import RESULTS, RunFolder, Sidecars, fingerprint, identity_of
 from captioner.runs.inputs import Input
 from captioner.runs.workers import Task, process_isolated
@@ -66,6 +68,8 @@ class Summary:
         skipped: Files whose results from an earlier run are complete and still right.
         failed: Files and folders that failed in this run.
         failed_before: Files that failed in an earlier run and were not tried again.
+        captions: Captions that were written in this run.
+        unsure: Those of them that are unsure; see ``docs/unsure.md``.
         media_seconds: Length of the videos that were done in this run.
         seconds: Length of the run.
         gone: Results of files that are not there any more.
@@ -82,6 +86,8 @@ class Summary:
     failed_before: int = 0
     gone: int = 0
     pruned: int = 0
+    captions: int = 0
+    unsure: int = 0
     media_seconds: float = 0.0
     seconds: float = 0.0
     interrupted: bool = False
@@ -97,13 +103,15 @@ class Summary:
         return 1 if self.failed or self.failed_before or self.stopped else 0
 
     def __str__(self) -> str:
-        counts = [f"{self.done} done", f"{self.skipped} skipped (complete already)", f"{self.failed} failed"]
+        done = f"{self.done} done"
+        if self.unsure:
+            many = f" ({self.captions} captions" if self.captions != self.done else ""
+            done += f"{many}, {self.unsure} of them unsure" + (")" if many else "")
+        counts = [done, f"{self.skipped} skipped (complete already)", f"{self.failed} failed"]
         text = ", ".join(counts) + f" in {self.seconds:.1f} s"
         if self.media_seconds:
             speed = self.media_seconds / max(self.seconds, 1e-9)
-            minutes, seconds = divmod(round(self.media_seconds), 60)
-            length = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-            text += f"; {length} hours of video, {speed:.1f} times real time"
+            text += f"; {clock(self.media_seconds)} of video, {speed:.1f} times real time"
         lines = [text + f". Results: {printable(str(self.output))}"]
         if self.failed_before:
             lines.append(f"{self.failed_before} failed in an earlier run; --retry-failed tries them again.")
@@ -127,6 +135,7 @@ def run_batch(
     settings: Mapping,
     time_limit: float,
     sidecars: Sidecars | None = None,
+    look: str = "",
     finish: Mapping[str, Callable[[RunFolder], str]] = MappingProxyType({}),
     paths: Sequence[str | os.PathLike] = (),
     retry_failed: bool = False,
@@ -147,6 +156,7 @@ def run_batch(
         settings: Everything that the results depend on, JSON types; results made with others are made again.
         time_limit: Seconds that a file may take.
         sidecars: Files to make beside each result, extension to function of the record.
+        look: How they are made; see `captioner.runs.folder.RunFolder`.
         finish: Files at the top of the folder that are made from all results at the end, whether the run is complete
             or not: name, among `captioner.runs.folder.RESERVED`, to a function that gives the text.
         paths: Where the inputs were looked for: results of files that are gone from there are counted.
@@ -165,7 +175,7 @@ def run_batch(
     """
     listener = listener or Silence()
     summary = Summary(Path(output))
-    with RunFolder(output, sidecars, finish) as folder, _terminated_like_interrupted():
+    with RunFolder(output, sidecars, finish, look=look) as folder, _terminated_like_interrupted():
         try:
             jobs = _plan(inputs, folder, summary, listener)
             _look_for_gone(folder, paths, summary, prune)
@@ -284,7 +294,10 @@ def _save(
         if "error" in record:
             summary.failed += 1
         else:
+            captions, unsure = count_unsure(record)
             summary.done += 1
+            summary.captions += captions
+            summary.unsure += unsure
             summary.media_seconds += record.get("duration", 0.0)
         listener.finished(file, record)
         if (begin := time.monotonic()) >= results_due:

@@ -69,6 +69,7 @@ class _Header:
     failed: bool
     # Earlier versions do not say: all that are there.
     sidecars: tuple[Literal["srt", "vtt", "csv", "txt", "html"], ...] = _SIDECARS
+    look: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Stored:
         settings: Fingerprint of the settings that it was made with.
         failed: Whether it holds an error.
         sidecars: Extensions of the files beside it that are its own.
+        look: How the sidecars are made; see `RunFolder`.
         whole: Whether it can be read; one that was cut or emptied has to be made again.
     """
 
@@ -89,6 +91,7 @@ class Stored:
     settings: str
     failed: bool
     sidecars: tuple[str, ...] = ()
+    look: str = ""
     whole: bool = True
 
 
@@ -113,6 +116,7 @@ class RunFolder:
     Args:
         path: The folder; made if absent.
         sidecars: Files to make beside each result, by extensions among `EXTENSIONS`.
+        look: How they are made: those that were made in another way are made again.
         names: What else, besides ``results.jsonl``, is to be written at the top, among `RESERVED`.
 
     Attributes:
@@ -124,9 +128,17 @@ class RunFolder:
             or on one below; ``kind="foreign"`` or ``"link"``: a name that is needed belongs to somebody else's file.
     """
 
-    def __init__(self, path: str | os.PathLike, sidecars: Sidecars | None = None, names: Collection[str] = ()):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        sidecars: Sidecars | None = None,
+        names: Collection[str] = (),
+        *,
+        look: str = "",
+    ):
         self.path = Path(path)
         self.sidecars = dict(sidecars or {})
+        self.look = look
         self.stored: dict[str, Stored] = {}
         self.warnings: list[str] = []
         self._names = (RESULTS, *names)
@@ -150,7 +162,7 @@ class RunFolder:
                 else:
                     whole = read_record(self.path / f"{stem}.json") is not None
                     settings, failed, sidecars = header.settings, header.failed, header.sidecars
-                    stored = Stored(stem, asdict(header.source), settings, failed, sidecars, whole)
+                    stored = Stored(stem, asdict(header.source), settings, failed, sidecars, header.look, whole)
                     self.stored[header.source.path] = stored
             self._exit = stack.pop_all()
         return self
@@ -195,20 +207,28 @@ class RunFolder:
             self._unlink(f"{stem}.{extension}")
         failed = "error" in record
         sidecars = () if failed else self._absent(stem)
-        stored = Stored(stem, source, settings, failed, sidecars)
+        stored = Stored(stem, source, settings, failed, sidecars, self.look)
         self._store(stored, record)
         self._write_sidecars(stored, sidecars, record)
 
     def complete(self, stored: Stored) -> None:
-        """Makes the sidecars of a result that are not there.
+        """Makes the sidecars of a result that are not there, or look otherwise.
 
         Raises:
             CaptionerError: A file cannot be written.
         """
-        missing = () if stored.failed else self._absent(stored.stem, stored.sidecars)
-        if missing and (record := self._read(stored)):
-            if not set(missing) <= set(stored.sidecars):
-                self._store(replace(stored, sidecars=tuple(dict.fromkeys(stored.sidecars + missing))), record)
+        if stored.failed:
+            return
+        before, own = stored, stored.sidecars
+        if stored.look != self.look:
+            for extension in own:
+                self._unlink(f"{stored.stem}.{extension}")
+            own = ()
+        missing = self._absent(stored.stem, own)
+        stored = replace(stored, sidecars=tuple(dict.fromkeys(own + missing)), look=self.look)
+        if (missing or stored != before) and (record := self._read(stored)):
+            if stored != before:
+                self._store(stored, record)
             self._write_sidecars(stored, missing, record)
 
     def _absent(self, stem: str, own: Collection[str] = ()) -> tuple[str, ...]:
@@ -222,7 +242,7 @@ class RunFolder:
     def _store(self, stored: Stored, record: Record) -> None:
         header = {
             "format": FORMAT, "source": stored.source, "settings": stored.settings, "failed": stored.failed,
-            "sidecars": stored.sidecars,
+            "sidecars": stored.sidecars, **({"look": stored.look} if stored.look else {}),
         }  # fmt: skip
         self._write(f"{stored.stem}.json", json_line({"run": header, **record}) + "\n")
         self.stored[stored.source["path"]] = stored

@@ -23,6 +23,10 @@ SYSTEM_FOLDERS = re.compile(
 """Names of folders in which network disks and systems keep thumbnails, deleted files and what they rescued."""
 
 
+STANDARD_INPUT = "-"
+"""The path that means the photo on standard input."""
+
+
 @dataclass(frozen=True)
 class Input:
     """One file to work on, or a path that cannot be worked on.
@@ -77,6 +81,7 @@ def find_inputs(
     patterns: Collection[str] = (),
     undecodable: Collection[str] = (),
     remedy: str = "convert them",
+    standard_input: bool = False,
 ) -> Inputs:
     """Every file to work on, in the order of the paths; folders are searched to the bottom and sorted as people count.
 
@@ -95,6 +100,7 @@ def find_inputs(
         undecodable: Extensions of files that would belong to the inputs if anything here could decode them; they are
             counted.
         remedy: What to do with those.
+        standard_input: Whether `STANDARD_INPUT` may be among the paths.
 
     Raises:
         CaptionerError: ``kind="usage"``: no path was given, or there is nothing under the paths and no error to report.
@@ -106,6 +112,11 @@ def find_inputs(
     seen -= {identity for name in names if (identity := _identity(name))}
     found = Inputs(remedy)
     for name in names:
+        if name == STANDARD_INPUT:
+            if not standard_input or names.count(name) > 1:
+                raise CaptionerError("- can be one photo, with results that go to no folder", kind="usage")
+            found.append(Input(name, "standard input"))
+            continue
         try:
             is_folder = stat.S_ISDIR(os.stat(name).st_mode)
         except (OSError, ValueError) as error:
@@ -220,6 +231,8 @@ def _output_name(path: str) -> str:
 
 def _unreachable(path: str, error: OSError | ValueError) -> CaptionerError:
     name = printable(path)
+    if "://" in path:
+        return CaptionerError(f"{name}: addresses are not fetched; download the file and give its path", kind="missing")
     if isinstance(error, PermissionError):
         return CaptionerError(f"{name}: may not be read; change its permissions", kind="permission")
     if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from captioner.atomic import check_writable, write_atomic
 from captioner.errors import CaptionerError
 from captioner.names import printable
-from captioner.runs.inputs import Input
+from captioner.runs.inputs import STANDARD_INPUT, Input
 from captioner.runs.workers import Process, Task
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from captioner.results import Caption
+    from captioner.captions.captioner import ImageCaptioner
+    from captioner.results import Caption, Segment
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class CaptionImages:
         batch_size: Photos computed together; results do not depend on it.
         pictures: Whether records carry a small picture of the photo.
         attention_dir: Folder for a picture of each photo that shows where the model looked for each word, or None.
-        attention_root: Folder whose tree is mirrored there; see `common_folder`.
+        attention_names: What the pictures are called there; see `picture_names`.
         computing: What the model is run on.
     """
 
@@ -79,8 +82,12 @@ class CaptionImages:
     batch_size: int = 16
     pictures: bool = False
     attention_dir: str | None = None
-    attention_root: str = ""
+    attention_names: Mapping[str, str] = field(default_factory=dict)
     computing: Computing = Computing()
+
+    @property
+    def _words(self) -> dict[str, Any]:
+        return {"prefix": self.prefix, "must_include": self.must_include, "style": self.style}
 
     @property
     def ahead(self) -> int:
@@ -126,22 +133,29 @@ class CaptionImages:
             check_writable(self.attention_dir)
 
         model = self.computing.load(self.model, "captioner")
-        words = {"prefix": self.prefix, "must_include": self.must_include, "style": self.style}
+        model.search_options(**self.search)
         if self.prefix or self.must_include or self.style:  # what the model does not know shows at once
             blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
-            model.caption_features(model.encode(blank), model.search_options(**self.search), **words)
-        return lambda paths, report: self._caption(model, words, paths)
+            model.caption_features(model.encode(blank), model.search_options(**self.search), **self._words)
+        return partial(self.captions, model)
 
-    def _caption(self, model, words, paths: Iterator[str]) -> Iterator[dict]:
+    def captions(self, model: ImageCaptioner, paths: Iterator[str], report: Callable[[float], None]) -> Iterator[dict]:
+        """The records of photos, by a captioner that is loaded."""
         waiting: deque[str] = deque()
 
         def noted() -> Iterator[str]:
             for path in paths:
                 waiting.append(path)
-                yield path
+                yield sys.stdin.buffer if path == STANDARD_INPUT else path
 
         attention, threads = self.attention_dir is not None, self.computing.threads
-        settings = {**self.search, **words, "attention": attention, "batch_size": self.batch_size, "threads": threads}
+        settings = {
+            **self.search,
+            **self._words,
+            "attention": attention,
+            "batch_size": self.batch_size,
+            "threads": threads,
+        }
         for outcome in model.caption_many(noted(), **settings):
             path = waiting.popleft()
             if isinstance(outcome, CaptionerError):
@@ -175,12 +189,9 @@ class CaptionImages:
         from captioner.outputs.marks import is_ours
         from captioner.outputs.plots import attention_figure
 
-        folder, name = os.path.split(os.path.relpath(path, self.attention_root or os.curdir))
-        if len(os.fsencode(name)) > 240:
-            name = hashlib.sha256(os.fsencode(name)).hexdigest()
-        place = os.path.join(self.attention_dir, folder)
+        name = os.path.join(self.attention_dir, self.attention_names[path])
         names = itertools.chain([name], (f"{name}~{number}" for number in itertools.count(2)))
-        files = (os.path.join(place, f"{one}.png") for one in names)
+        files = (f"{one}.png" for one in names)
         # A picture of somebody else's keeps its name.
         file = next(file for file in files if not os.path.lexists(file) or is_ours(file))
         write_atomic(file, attention_figure(image, caption).to_png(), within=self.attention_dir)
@@ -197,6 +208,7 @@ class WatchVideos:
         longest_segment: Seconds that one caption covers at most.
         search: As in `CaptionImages`.
         computing: What the models are run on.
+        listener: Is told the path of a video and a segment of it that is over.
     """
 
     ahead = 1
@@ -207,6 +219,7 @@ class WatchVideos:
     longest_segment: float = 10.0
     search: Mapping[str, Any] = field(default_factory=dict)
     computing: Computing = Computing()
+    listener: Callable[[str, Segment], None] | None = None
 
     def check(self) -> None:
         """Finds senseless settings before anything is loaded.
@@ -242,20 +255,78 @@ class WatchVideos:
         Raises:
             CaptionerError: One cannot be loaded.
         """
+        return _one_by_one(self.watcher(self.computing.load(self.model, "captioner")))
+
+    def watcher(self, model: ImageCaptioner) -> Callable[[str, Callable[[float], None]], dict]:
+        """What makes the record of a video, with a captioner that is loaded."""
         from captioner.outputs.records import with_thumbnails
         from captioner.videos.analyzer import VideoAnalyzer
 
-        model = self.computing.load(self.model, "captioner")
         analyzer = VideoAnalyzer(
             model, self.classifier, interval=self.interval, longest_segment=self.longest_segment,
             threads=self.computing.threads, **self.search,
         )  # fmt: skip
 
         def watch(path: str, report: Callable[[float], None]) -> dict:
-            analysis = analyzer.analyze(path, report)
+            analysis = analyzer.analyze(path, report, self.listener and partial(self.listener, path))
             return with_thumbnails(analysis.to_dict(), analysis.segments)
 
-        return _one_by_one(watch)
+        return watch
+
+
+@dataclass(frozen=True)
+class DescribeFiles:
+    """Says what is in photos and videos, each by its kind.
+
+    Attributes:
+        model: Name or folder of a captioner; None is the default one.
+        classifier: Name or folder of a clip classifier for videos; None is none.
+        computing: What the models are run on.
+        listener: As in `WatchVideos`.
+    """
+
+    ahead = 1
+
+    model: str | None = None
+    classifier: str | None = None
+    computing: Computing = Computing()
+    listener: Callable[[str, Segment], None] | None = None
+
+    def start(self) -> Process:
+        """Loads the captioner; what only videos need is loaded with the first one.
+
+        Raises:
+            CaptionerError: It cannot be loaded.
+        """
+        model = self.computing.load(self.model, "captioner")
+        photos = CaptionImages(self.model, computing=self.computing)
+        videos = WatchVideos(self.model, self.classifier, computing=self.computing, listener=self.listener)
+
+        @cache
+        def watch() -> Process:
+            return _one_by_one(videos.watcher(model))
+
+        def process(paths: Iterator[str], report: Callable[[float], None]) -> Iterator[dict]:
+            for film, group in itertools.groupby(paths, is_film):
+                work = watch() if film else partial(photos.captions, model)
+                yield from work(group, report)
+
+        return process
+
+
+def is_film(path: str) -> bool:
+    """Whether a file is taken for a video: by its extension, or else by its content."""
+    from captioner.media.images import IMAGE_EXTENSIONS, read_image
+    from captioner.media.videos import VIDEO_EXTENSIONS
+
+    extension = os.path.splitext(path)[1].lower()
+    if path == STANDARD_INPUT or extension in IMAGE_EXTENSIONS | VIDEO_EXTENSIONS:
+        return extension in VIDEO_EXTENSIONS
+    try:
+        read_image(path)
+    except CaptionerError as error:
+        return error.kind == "not_an_image"
+    return False
 
 
 @dataclass(frozen=True)
@@ -321,9 +392,21 @@ def answers(task: Task, inputs: Iterable[Input]) -> Iterator[dict]:
         yield {"file": one.file, **({"error": one.error.to_dict()} if one.error else next(done))}
 
 
-def common_folder(inputs: Iterable[Input]) -> str:
-    """The lowest folder that all inputs lie in."""
-    return os.path.commonpath([os.path.dirname(one.absolute) for one in inputs])
+def picture_names(inputs: Sequence[Input]) -> dict[str, str]:
+    """What the pictures of photos are called, without ``.png``: their places under the lowest folder they all lie in.
+
+    The extension of the photo is left out, but for photos that differ in nothing else.
+    """
+    root = os.path.commonpath([os.path.dirname(one.absolute) for one in inputs])
+    whole = {one.file: os.path.relpath(one.absolute, root) for one in inputs}
+    taken = Counter(os.path.splitext(name)[0].casefold() for name in dict.fromkeys(whole.values()))
+    return {file: _fitting(name, taken) for file, name in whole.items()}
+
+
+def _fitting(name: str, taken: Mapping[str, int]) -> str:
+    stem = os.path.splitext(name)[0]
+    folder, name = os.path.split(stem if taken[stem.casefold()] == 1 else name)
+    return os.path.join(folder, hashlib.sha256(os.fsencode(name)).hexdigest() if len(os.fsencode(name)) > 240 else name)
 
 
 def model_identity(name: str | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 
 from captioner.atomic import write_atomic
 from captioner.errors import DatasetError
+
+_LOG = logging.getLogger(__name__)
 
 
 class Checkpoint:
@@ -88,6 +91,8 @@ class TrainingLog:
         writer.writeheader()
         writer.writerows(rows)
         write_atomic(self.path, text.getvalue())
+        if rows:
+            _LOG.info("%s, %s", self.stage, ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].items()))
         if rows and keras.backend.backend() == "tensorflow" and importlib.util.find_spec("tensorboard"):
             self._add_events(rows[-1])
 

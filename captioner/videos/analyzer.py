@@ -95,7 +95,12 @@ class VideoAnalyzer:
         self.thumbnails = thumbnails
         self._threads = threads
 
-    def analyze(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> VideoAnalysis:
+    def analyze(
+        self,
+        path: str | os.PathLike,
+        progress: Callable[[float], None] | None = None,
+        listener: Callable[[Segment], None] | None = None,
+    ) -> VideoAnalysis:
         """Watches one video.
 
         Decoding, the search for cuts and resizing run in a thread of their own, ahead of encoding and captioning. Each
@@ -105,6 +110,7 @@ class VideoAnalyzer:
             path: The file.
             progress: Called now and then with the share that is done, 0..1, by the length that the file states (0 where
                 it states none); what it raises ends the work.
+            listener: Called with each segment as soon as it is over, while the video goes on; labels come at the end.
 
         Raises:
             VideoReadError: The file cannot be read; the message names it and says why. A truncated or damaged video is
@@ -115,7 +121,7 @@ class VideoAnalyzer:
             rates["clips"] = self.classifier.interval
         with VideoReader(path, every=rates, threads=self._threads) as reader:
             expected = reader.stated_duration
-            pass_ = _Pass(self, reader.first_time)
+            pass_ = _Pass(self, reader.first_time, listener)
             # The thread keeps raw frames only for a classifier that needs them: little else is in memory.
             for batch in _batches(prefetch(self._sampled(reader), depth=_BATCH_SIZE), _BATCH_SIZE):
                 pass_.add(batch)
@@ -212,8 +218,10 @@ class _Sample:
 class _Pass:
     """What is known of one video so far."""
 
-    def __init__(self, analyzer: VideoAnalyzer, start: float):
+    def __init__(self, analyzer: VideoAnalyzer, start: float, listener: Callable[[Segment], None] | None):
         self._analyzer = analyzer
+        self._listener = listener
+        self._told = 0  # segments that it knows
         self._builder = SegmentBuilder(analyzer.longest_segment, analyzer.frames_per_segment, start)
         self._segments: list[Segment] = []
         self._clip = analyzer.classifier.stream() if analyzer.classifier is not None else None
@@ -252,6 +260,7 @@ class _Pass:
         self._caption(self._builder.finish(duration))
         if self._segments and self._segments[-1].end < duration:  # by less than frames are apart
             self._segments[-1] = replace(self._segments[-1], end=duration)
+        self._tell(len(self._segments))
         prediction = self._clip.finish(duration) if self._clip is not None else None
         windows = prediction.windows if prediction is not None else ()
         least = analyzer.forecaster.config.unusual_value if analyzer.forecaster is not None else 0.0
@@ -275,6 +284,13 @@ class _Pass:
             if self._segments and self._segments[-1].end < piece.start:  # its last frame stood there all the time
                 self._segments[-1] = replace(self._segments[-1], end=piece.start)
             self._segments[-1:] = merged([*self._segments[-1:], segment])
+            self._tell(len(self._segments) - 1)  # the last one may yet grow
+
+    def _tell(self, count: int) -> None:
+        if self._listener is not None:
+            for segment in self._segments[self._told : count]:
+                self._listener(segment)
+        self._told = count
 
 
 def _threshold(analyzer: VideoAnalyzer) -> float:
@@ -299,6 +315,13 @@ def _batches(samples: Iterator[_Sample], size: int) -> Iterator[list[_Sample]]:
             batch = []
     if batch:
         yield batch
+
+
+def chosen_classifier(name: str | None) -> str | None:
+    """The clip classifier that ``--classifier`` means: None is the one that labels by default, ``none`` is none."""
+    if name is None:
+        return labelling_classifier()
+    return None if name == "none" else name
 
 
 def labelling_classifier() -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,9 @@ from captioner.cli import app
 from captioner.clips.classifier import ClipClassifier
 from captioner.clips.windows import WindowOptions
 from captioner.models.saving import read_model
+from captioner.outputs.writers import segment_text
+from captioner.runs.batch import Summary
+from captioner.runs.inputs import find_inputs
 
 PROGRAM = [sys.executable, "-m", "captioner"]
 
@@ -49,7 +54,7 @@ def test_help_names_every_command_and_imports_next_to_nothing():
         "print('imported:', sorted(heavy & set(sys.modules)))"
     )
     text = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True).stdout
-    for name in ("image", "video", "classify", "train", "evaluate", "models", "demo", "search", "serve"):
+    for name in ("describe", "image", "video", "classify", "train", "evaluate", "models", "demo", "search", "serve"):
         assert f"\n  {name} " in text
     assert "imported: []" in text
 
@@ -93,7 +98,9 @@ def test_version(run):
     assert run("--version")[:2] == (0, captioner.__version__ + "\n")
 
 
-@pytest.mark.parametrize("arguments", [["image"], ["video", "x"], ["nonsense"], ["image", "x", "--beam-size", "many"]])
+@pytest.mark.parametrize(
+    "arguments", [["image"], ["video"], ["nonsense"], ["image", "x", "-q", "-v"], ["image", "x", "--beam-size", "many"]]
+)
 def test_wrong_usage(run, arguments):
     status, out, err = run(*arguments)
     assert (status, out) == (2, "") and err
@@ -275,10 +282,21 @@ def test_attention_pictures(run, photos, tiny_captioner, tmp_path):
     arguments = [photos / "1.png", same_name, "--model", tiny_captioner, "--attention-dir", looks, "--max-length", 3]
     assert run("image", *arguments)[0] == 0
     pictures = sorted(looks.rglob("*.png"))
-    assert len(pictures) == 2 and {path.name for path in pictures} == {"1.png.png"}
+    assert len(pictures) == 2 and {path.name for path in pictures} == {"1.png"}
     assert all(Image.open(path).size > (200, 200) for path in pictures)
     assert run("image", photos / "2.jpg", "--model", tiny_captioner, "--attention-dir", looks)[0] == 0
-    assert (looks / "2.jpg.png").exists()
+    assert (looks / "2.png").exists()
+
+
+def test_pictures_of_photos_whose_names_differ_in_their_extensions(tmp_path):
+    from captioner.runs.jobs import picture_names
+
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "b.jpg", "B.png", "sub/a.jpg", "x" * 246 + ".png"):
+        (tmp_path / name).touch()
+    names = picture_names(find_inputs([tmp_path], {".jpg", ".png"}))
+    assert {"B.png", "a", "b.jpg", "sub/a"} < set(names.values())
+    assert all(len(name) < 240 for name in names.values())
 
 
 # --- photos to a folder --------------------------------------------------------------------------------------------
@@ -334,30 +352,154 @@ def test_demo_captions_real_photographs(run, tiny_captioner):
     ]  # fmt: skip
 
 
-def test_text_says_how_many_photos_are_unlike_those_of_the_training(run, tiny_captioner, monkeypatch):
+@pytest.fixture
+def unsure_every_other(monkeypatch):
+    """Every other photo is unlike those of the training."""
     from captioner.captions.captioner import ImageCaptioner
 
-    shares = iter((0.02, 0.5, 0.09, 0.1))
+    shares = itertools.cycle((0.02, 0.5))
     one = ImageCaptioner._one
 
     def told(self, hypothesis, known, tags, attention):
-        return one(self, hypothesis, {**known, "familiarity": next(shares)}, tags, attention)
+        return replace(one(self, hypothesis, known, tags, attention), confidence=0.9, familiarity=next(shares))
 
     monkeypatch.setattr(ImageCaptioner, "_one", told)
-    status, out, err = run("demo", "--model", tiny_captioner)
-    assert status == 0 and len(out.splitlines()) == 4
-    assert "captioner: 2 of 4 photos are unlike those that the model learnt from" in err
 
-    shares = iter((0.02, 0.5, 0.09, 0.1))
-    photos = [line.rsplit(": ", 1)[0] for line in out.splitlines()]
-    status, out, err = run("image", "--model", tiny_captioner, "--format", "jsonl", *photos)
-    assert status == 0 and "unlike" not in err
-    assert [json.loads(line)["familiarity"] for line in out.splitlines()] == [0.02, 0.5, 0.09, 0.1]
 
-    shares = iter((0.02,))
-    assert "captioner: the photo is unlike" in run("image", "--model", tiny_captioner, photos[0])[2]
-    shares = iter((0.5,))
-    assert run("image", "--model", tiny_captioner, photos[0])[2] == ""
+def test_text_says_which_captions_are_unsure_where_somebody_looks(
+    run, photos, tiny_captioner, unsure_every_other, monkeypatch
+):
+    command = ["image", photos, "--model", tiny_captioner]
+    status, out, err = run(*command)
+    assert status == 0 and "unsure" not in out
+    assert err == "captioner: 3 of 6 captions are unsure (--mark-unsure says which, and why)\n"
+    assert run(*command, "--quiet") == (0, out, "")
+
+    status, marked, err = run(*command, "--mark-unsure")
+    assert (status, err) == (0, "")
+    for number, (plain, line) in enumerate(zip(out.splitlines(), marked.splitlines(), strict=True)):
+        assert line == plain + " (unsure: unfamiliar)" * (number % 2 == 0)
+
+    status, text, err = run(*command, "--format", "jsonl")
+    assert (status, err) == (0, "")
+    assert [record["unsure"] for record in lines(text)] == ["unfamiliar", None] * 3
+
+    monkeypatch.setattr("captioner.cli.streams.is_watched", lambda: True)
+    assert run(*command)[:2] == (0, marked) and run(*command, "--no-mark-unsure")[1] == out
+
+
+def test_the_summary_of_a_folder_says_how_many_captions_are_unsure():
+    summary = Summary(Path("out"), done=28, captions=28, unsure=9)
+    assert str(summary).startswith("28 done, 9 of them unsure, 0 skipped")
+    summary = Summary(Path("out"), done=3, captions=41, unsure=9, media_seconds=110)
+    assert str(summary).startswith("3 done (41 captions, 9 of them unsure), 0 skipped")
+    assert "; 1:50 of video" in str(summary)
+    assert str(Summary(Path("out"), done=2, captions=2)).startswith("2 done, 0 skipped")
+
+
+# --- without a command ---------------------------------------------------------------------------------------------
+
+
+def test_files_of_any_kind_without_a_command(run, photos, films, tiny_captioner, tmp_path):
+    for source, name in ((films / "a.mp4", "b.mp4"), (photos / "1.png", "a.png"), (photos / "2.jpg", "c.jpg")):
+        shutil.copy(source, tmp_path / name)
+    shutil.copy(films / "sub/b.mp4", tmp_path / "no-extension")
+    command = [tmp_path, tmp_path / "no-extension", "--model", tiny_captioner, "--classifier", "none"]
+    status, out, _ = run(*command)
+    heads = [line for line in out.splitlines() if not line.startswith("    [")]
+    assert status == 0
+    assert [Path(line.partition(":")[0]).name for line in heads] == ["a.png", "b.mp4", "c.jpg", "no-extension"]
+    status, text, _ = run("describe", *command, "--format", "jsonl")
+    records = lines(text)
+    assert status == 0 and ["segments" in one for one in records] == [False, True, False, True]
+    assert heads[0] == f"{tmp_path / 'a.png'}: {records[0]['caption']}"
+    said = [f"    {segment_text(one)}" for record in records[1::2] for one in record["segments"]]
+    assert said == [line for line in out.splitlines() if line.startswith("    [")]
+
+
+@pytest.mark.parametrize("name", [["image"], []])
+def test_a_photo_on_standard_input(photos, tiny_captioner, name):
+    command = [*PROGRAM, *name, "-", str(photos / "2.jpg"), "--model", str(tiny_captioner)]
+    done = subprocess.run(command, input=(photos / "1.png").read_bytes(), capture_output=True)
+    first, second = captioner.load(tiny_captioner).caption([photos / "1.png", photos / "2.jpg"])
+    assert done.returncode == 0
+    assert done.stdout.decode() == f"-: {first.text}\n{photos / '2.jpg'}: {second.text}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (["serach"], 2, "did you mean search?"),
+        (["photo.jpg"], 1, "photo.jpg: no such file"),
+        (["https://example.org/a.jpg"], 1, "addresses are not fetched; download"),
+        (["image", "https://example.org/a.jpg"], 1, "addresses are not fetched; download"),
+        (["image", "-", "--output", "{out}/"], 2, "- can be one photo"),
+        (["--format", "xml", "{photo}"], 2, "unknown format 'xml'"),
+        (["{photo}", "--no-such-option"], 2, "--no-such-option"),
+    ],
+)
+def test_what_is_meant_without_a_command(run, photos, tiny_captioner, tmp_path, arguments, status, reason):
+    given = [one.format(photo=photos / "1.png", out=tmp_path) for one in arguments]
+    ended, _, err = run(*given, *(["--model", tiny_captioner] if given[0] != "serach" else []))
+    assert ended == status and reason in err
+
+
+def test_short_help(run):
+    for arguments in ([], ["image"], ["train", "clips"]):
+        assert run(*arguments, "-h")[1] == run(*arguments, "--help")[1] != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["image", "{photos}", "--time-limit", "3"], "--time-limit needs a folder"),
+        (["image", "{photos}", "--overwrite"], "--overwrite needs a folder"),
+        (["image", "{photos}", "--temperature", "0.5"], "temperature does nothing with strategy 'beam'"),
+        (["image", "{photos}", "--strategy", "greedy", "--beam-size", "5"], "beam_size does nothing"),
+        (["image", "{photos}", "--csv-bom"], "--csv-bom needs CSV"),
+        (["image", "{photos}", "--format", "csv", "--mark-unsure"], "--mark-unsure needs text"),
+        (["video", "{films}", "--formats", "srt"], "--formats needs --output"),
+        (["video", "{films}", "--subtitle-unsure", "drop"], "--subtitle-unsure needs --output"),
+        (["video", "{films}", "--output", "{out}", "--format", "text"], "--format does nothing with --output"),
+        (["video", "{films}", "--output", "{out}", "--formats", "srt", "--csv-bom"], "--csv-bom needs csv"),
+        (["video", "{films}", "--output", "{out}", "--subtitle-unsure", "hide"], "known: keep, mark, drop"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(run, photos, films, tiny_captioner, tmp_path, arguments, reason):
+    given = [one.format(photos=photos, films=films, out=tmp_path / "out") for one in arguments]
+    status, out, err = run(*given, "--model", tiny_captioner)
+    assert (status, out) == (2, "") and reason in err and len(err.splitlines()) == 1
+
+
+def test_files_are_links_and_short_on_a_terminal(monkeypatch, tmp_path):
+    from captioner.cli import terminal
+
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "a b.png"
+    file.touch()
+    assert terminal.shown(str(file)) == str(file)
+    monkeypatch.setattr(terminal, "is_watched", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert terminal.shown(str(file)) == f"\x1b]8;;{file.as_uri()}\x1b\\a b.png\x1b]8;;\x1b\\"
+    assert terminal.shown("/elsewhere\x1b.png") == "/elsewhere\\x1b.png"
+    monkeypatch.setenv("TERM", "dumb")
+    assert terminal.shown(str(file)) == "a b.png"
+
+
+def test_values_are_completed():
+    from typer.core import TyperCommand
+
+    def completed(command, option, typed):
+        context = TyperCommand(command).make_context(command, [])
+        return [one.value for one in parameters(command)[option].shell_complete(context, typed)]
+
+    assert completed("image", "model", "ph") == ["photos"]
+    assert completed("image", "format", "js") == ["json", "jsonl"]
+    assert completed("video", "formats", "srt,v") == ["srt,vtt"]
+    assert completed("video", "classifier", "n") == ["none"]
+
+
+# --- models and search ---------------------------------------------------------------------------------------------
 
 
 def test_models_are_listed(run):
@@ -459,6 +601,34 @@ def test_videos(run, films, tiny_captioner, tmp_path):
     (output / "a.mp4.html").unlink()
     assert "0 done, 3 skipped" in run(*arguments)[2] and (output / "a.mp4.html").exists()
     assert "3 done" in run(*arguments, "--interval", 2)[2]
+
+
+def test_videos_are_told_as_they_come(run, films, tiny_captioner):
+    command = ["video", films / "a.mp4", "--model", tiny_captioner, "--classifier", "none"]
+    analyzer = captioner.VideoAnalyzer(str(tiny_captioner), None)
+    told, frames, encode = [], [], analyzer.captioner.encode
+    analyzer.captioner.encode = lambda images: frames.append(len(told)) or encode(images)
+    analysis = analyzer.analyze(films / "a.mp4", listener=told.append)
+    assert tuple(told) == analysis.segments and len(told) > 1
+    expected = [segment_text(one.to_dict()) for one in told]
+    status, out, _ = run(*command)
+    assert status == 0 and out.splitlines() == expected and expected[0].startswith("[00:00.0 -> 00:0")
+    status, out, _ = run(*command, films / "sub/b.mp4")
+    assert out.splitlines()[: len(expected) + 1] == [f"{films / 'a.mp4'}:", *(f"    {line}" for line in expected)]
+    status, out, _ = run(*command, "--format", "jsonl")
+    assert status == 0 and lines(out) == [{"file": str(films / "a.mp4"), **json.loads(json.dumps(analysis.to_dict()))}]
+
+
+def test_subtitles_and_tables_of_unsure_captions(run, films, tiny_captioner, tmp_path):
+    command = ["video", films / "a.mp4", "--output", tmp_path, "--model", tiny_captioner, "--classifier", "none"]
+    subtitles, table = tmp_path / "a.mp4.srt", tmp_path / "a.mp4.csv"
+    assert " of them unsure" in run(*command)[2], "the model has learnt nothing"
+    assert "(unsure)" in subtitles.read_text() and ",low confidence," in table.read_text()
+    assert "0 done, 1 skipped" in run(*command, "--subtitle-unsure", "keep", "--csv-bom")[2]
+    kept = subtitles.read_text()
+    assert "(unsure)" not in kept and table.read_bytes().startswith(b"\xef\xbb\xbffile,")
+    assert "0 done, 1 skipped" in run(*command, "--subtitle-unsure", "drop")[2]
+    assert len(subtitles.read_text()) < len(kept) and table.read_bytes().startswith(b"file,")
 
 
 def test_a_folder_of_videos_says_what_python_says(run, films, tiny_captioner, tmp_path):

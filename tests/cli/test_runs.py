@@ -119,14 +119,14 @@ def test_files_of_others_in_the_output_folder(caption, photos, tmp_path, name):
 def test_a_picture_of_somebody_elses_keeps_its_name(caption, photos, tmp_path):
     looks = tmp_path / "looks"
     looks.mkdir()
-    (looks / "1.png.png").write_text("mine")
+    (looks / "1.png").write_text("mine")
     (tmp_path / "mine.png").write_bytes((photos / "1.png").read_bytes())
     (looks / "2.jpg.png").symlink_to(tmp_path / "mine.png")
     before = (tmp_path / "mine.png").read_bytes()
     for _ in range(2):
         assert caption(photos / "1.png", photos / "2.jpg", "--attention-dir", looks)[0] == 0
-    assert (looks / "1.png.png").read_text() == "mine" and (tmp_path / "mine.png").read_bytes() == before
-    assert sorted(os.listdir(looks)) == ["1.png.png", "1.png~2.png", "2.jpg.png", "2.jpg~2.png"]
+    assert (looks / "1.png").read_text() == "mine" and (tmp_path / "mine.png").read_bytes() == before
+    assert sorted(os.listdir(looks)) == ["1.png", "1.png~2.png", "2.jpg.png", "2.jpg~2.png"]
 
 
 def test_pictures_are_not_drawn_through_links(caption, photos, tmp_path):
@@ -196,7 +196,7 @@ def test_settings_of_the_working_folder_are_not_obeyed(photos, tiny_captioner, t
         ]  # fmt: skip
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
         assert (done.returncode, done.stderr) == (0, "")
-        pictures.append(Image.open(tmp_path / f"looks{number}/1.png.png").convert("RGB").tobytes())
+        pictures.append(Image.open(tmp_path / f"looks{number}/1.png").convert("RGB").tobytes())
     assert pictures[0] == pictures[1]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -58,7 +61,8 @@ def asked(monkeypatch):
     def train_captions(data, output, options, *, dev, stages, progress):
         calls.append((data, str(output), options, stages, [str(folder) for folder in dev]))
         progress("decoder", 1, 2, 3, 4, 0.5)
-        return {"decoder": {"CIDEr-D": 1.0}}
+        logging.getLogger("captioner.training").info("decoder, epoch 1, loss 0.5")
+        return {stage: {"rows": [{}, {}], "seconds": 90.0, "best": 51.26} for stage in (*stages, "calibration")}
 
     monkeypatch.setitem(sys.modules, "captioner.training.captions.run", SimpleNamespace(train_captions=train_captions))
     return calls
@@ -90,7 +94,14 @@ def test_options_arrive(asked, capsys):
     assert (chosen.encoder, chosen.cell, chosen.channel_dropout, chosen.finetune.epochs) == ("lite0", "gru", 0.3, 3)
     assert {chosen.decoder.seed, chosen.finetune.seed, chosen.self_critical.seed} == {7}
     assert chosen.decoder.epochs == CaptionTrainingOptions().decoder.epochs
-    assert "CIDEr-D" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "stage     epochs  minutes  dev CIDEr-D",
+        "decoder   2       1.5      51.3",
+        "finetune  2       1.5      51.3",
+        f"model: {Path('runs/finetune')}",
+    ]  # fmt: skip
+    assert re.fullmatch(r"\d\d:\d\d:\d\d decoder, epoch 1, loss 0.5\n", err)
 
 
 def test_no_options_are_the_defaults(asked):

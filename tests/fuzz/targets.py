@@ -219,7 +219,7 @@ def _read_run(folder: Path) -> None:
     """Scans the folder as a run does, and makes all that is made from its records."""
     from captioner.outputs.index import search_folder
     from captioner.outputs.report import images_page, video_page, videos_page
-    from captioner.outputs.writers import IMAGE_SIDECARS, VIDEO_SIDECARS, to_csv
+    from captioner.outputs.writers import image_sidecars, to_csv, video_sidecars
     from captioner.runs.folder import RunFolder
 
     with RunFolder(folder) as run:
@@ -232,11 +232,11 @@ def _read_run(folder: Path) -> None:
         elif is_video:
             video_page(record)
             videos_page([(record, "a.html")])
-            for make in VIDEO_SIDECARS.values():
+            for make in video_sidecars().values():
                 make(record)
         elif is_photo:
             images_page([(record, "a.jpg")])
-            for make in IMAGE_SIDECARS.values():
+            for make in image_sidecars().values():
                 make(record)
         elif "probabilities" in record:
             to_csv([record], "clip")

@@ -19,7 +19,7 @@ from captioner.outputs import report
 from captioner.outputs.records import json_line, record_of, with_thumbnail, with_thumbnails
 from captioner.outputs.report import images_page, video_page, videos_page
 from captioner.outputs.thumbnails import smaller, thumbnail
-from captioner.outputs.writers import VIDEO_SIDECARS
+from captioner.outputs.writers import video_sidecars
 from captioner.results import Caption, NoveltyPoint, Segment, VideoAnalysis, Window
 
 HOSTILE_NAMES = [
@@ -236,7 +236,7 @@ def test_nothing_known_in_a_video_is_never_written_as_none(classifier):
     windows = (Window(0.0, 20.0, None, 0.4),) if classifier else ()
     record = video(label=None, labels=windows, classifier=classifier)
     record["segments"] = [{**segment, "labels": [], "thumbnail": None} for segment in record["segments"]]
-    texts = {name: write(record) for name, write in VIDEO_SIDECARS.items()}
+    texts = {name: write(record) for name, write in video_sidecars().items()}
     texts |= {"html": video_page(record), "index": videos_page([(record, None)])}
     assert [name for name, text in texts.items() if "None" in text] == []
     for format in ("html", "index", "txt", "csv"):

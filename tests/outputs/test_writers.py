@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,15 +16,14 @@ from captioner.errors import CaptionerError, VideoReadError
 from captioner.outputs.records import json_line, read_json_lines, record_of, with_thumbnails, without_thumbnails
 from captioner.outputs.writers import (
     FORMATS,
-    IMAGE_SIDECARS,
-    VIDEO_SIDECARS,
     RecordWriter,
     clip_text,
     clock,
     image_csv_rows,
+    image_sidecars,
     open_writer,
     to_csv,
-    video_csv,
+    video_sidecars,
 )
 from captioner.results import Caption, ClipPrediction, Segment, VideoAnalysis, Window, Word
 
@@ -161,14 +161,18 @@ def test_csv_is_rectangular_one_line_a_row_and_never_a_formula(kind):
 
 def test_csv_rows_of_an_image_and_of_a_video():
     rows = image_csv_rows(RECORDS["image"])
-    assert rows[0] == ["a.jpg", 1, "a dog runs", 0.73, -0.41, "yes", "dog 0.91; grass 0.80", "flickr8k", ""]
-    assert rows[1][:3] == ["a.jpg", 2, "a brown dog"] and rows[1][6] == ""
-    lines = video_csv(RECORDS["video"]).splitlines()
+    assert rows[0] == ["a.jpg", 1, "a dog runs", 0.73, "", "", -0.41, "yes", "dog 0.91; grass 0.80", "flickr8k", ""]
+    assert rows[1][:3] == ["a.jpg", 2, "a brown dog"] and rows[1][8] == ""
+    lines = to_csv([RECORDS["video"]], "video").splitlines()
     assert lines == [
-        "file,start,end,caption,confidence,tags,label,probability,error",
-        "a.mp4,0.0,4.0,a dog runs,0.73,dog 0.91; grass 0.80,running,0.9,",
-        "a.mp4,4.0,9.5,a man rides a bike,0.73,,nothing known,,",
+        "file,start,end,caption,confidence,familiarity,unsure,tags,label,probability,error",
+        "a.mp4,0.0,4.0,a dog runs,0.73,,,dog 0.91; grass 0.80,running,0.9,",
+        "a.mp4,4.0,9.5,a man rides a bike,0.73,,,,nothing known,,",
     ]
+    strange = replace(caption(), familiarity=0.02)
+    assert image_csv_rows(record_of("a.jpg", strange))[0][3:6] == [0.73, 0.02, "unfamiliar"]
+    strange = record_of("a.mp4", replace(video(), segments=(Segment(0, 4, strange),)))
+    assert ",0.73,0.02,unfamiliar," in to_csv([strange], "video")
     assert to_csv([RECORDS["clip"]], "clip").splitlines()[1] == "a.avi,diving,0.8,diving 0.8000; running 0.2000,,"
     unlike = {**RECORDS["clip"], "label": None, "known": 0.25}
     assert to_csv([unlike], "clip").splitlines()[1] == "a.avi,nothing known,0.8,diving 0.8000; running 0.2000,0.25,"
@@ -184,8 +188,8 @@ def test_text_is_one_line_an_item_without_control_characters():
     assert written("text", "clip", [RECORDS["clip"]]) == "a.avi: diving (80%)\n"
     assert written("text", "video", [RECORDS["video"]]).splitlines() == [
         "a.mp4: 0:09 long, cut short, running",
-        "    0:00  a dog runs  [running 90%]",
-        "    0:04  a man rides a bike",
+        "    [00:00.0 -> 00:04.0] a dog runs (running 90%)",
+        "    [00:04.0 -> 00:09.5] a man rides a bike",
     ]
 
 
@@ -225,20 +229,20 @@ def test_thumbnails_travel_in_the_record_but_not_in_the_run(tmp_path):
     assert full["segments"][0]["thumbnail"] == "/9hvbmU=" and "thumbnail" not in full["segments"][1]
     assert json.loads(json.dumps(full)) == full
     assert without_thumbnails(full) == record_of("a.mp4", analysis)
-    assert "thumbnail" not in written("jsonl", "video", [full]) + VIDEO_SIDECARS["json"](full)
+    assert "thumbnail" not in written("jsonl", "video", [full]) + video_sidecars()["json"](full)
 
 
-@pytest.mark.parametrize("format", sorted(VIDEO_SIDECARS))
+@pytest.mark.parametrize("format", sorted(video_sidecars()))
 def test_video_sidecars(format):
-    text = VIDEO_SIDECARS[format](RECORDS["video"])
+    text = video_sidecars()[format](RECORDS["video"])
     assert "a man rides a bike" in text and text.endswith("\n")
     empty = {**RECORDS["video"], "segments": []}
-    VIDEO_SIDECARS[format](empty).encode("utf-8")
+    video_sidecars()[format](empty).encode("utf-8")
 
 
-@pytest.mark.parametrize("format", sorted(IMAGE_SIDECARS))
+@pytest.mark.parametrize("format", sorted(image_sidecars()))
 def test_image_sidecars(format):
-    assert "a dog runs" in IMAGE_SIDECARS[format](RECORDS["image"])
+    assert "a dog runs" in image_sidecars()[format](RECORDS["image"])
 
 
 def test_open_writer_to_a_file_and_to_stdout(tmp_path, capsys):
@@ -308,3 +312,21 @@ def test_the_command_line_can_import_these_without_heavy_libraries():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_byte_order_mark_and_marks_of_unsure_captions_where_they_are_asked_for():
+    unsure = record_of("a.jpg", replace(caption(), confidence=0.3))
+    film = record_of("a.mp4", replace(video(), segments=(Segment(3723.26, 3724, replace(caption(), confidence=0.3)),)))
+    assert to_csv([unsure], "image", bom=True) == "\ufeff" + to_csv([unsure], "image")
+    assert video_sidecars(bom=True)["csv"](film).startswith("\ufefffile,")
+    for plain, marked in ((image_sidecars(), image_sidecars(mark_unsure=True)), (video_sidecars(), None)):
+        one = film if marked is None else unsure
+        marked = marked or video_sidecars(mark_unsure=True)
+        assert "unsure" not in plain["txt"](one)
+        assert marked["txt"](one) == plain["txt"](one).rstrip() + " (unsure: low confidence)\n"
+    assert "[1:02:03.2 -> 1:02:04.0] a dog runs" in video_sidecars()["txt"](film)
+    for way, text in (("keep", "a dog runs\n"), ("mark", "a dog runs (unsure)\n"), ("drop", "")):
+        made = video_sidecars(subtitle_unsure=way)
+        assert made["srt"](film).endswith(text) and made["vtt"](film).endswith(text or "WEBVTT\n")
+    assert "dog" not in made["srt"](film) + made["vtt"](film)
+    assert video_sidecars()["srt"](film) == video_sidecars(subtitle_unsure="mark")["srt"](film)

@@ -150,7 +150,7 @@ def test_a_second_run_skips_what_is_complete_and_unchanged(tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     make(source, "a.mp4", "b.mp4", "c.mp4")
     first = run(source, output)
-    assert (first.done, first.media_seconds) == (3, 6.0) and "0:00:06 hours of video" in str(first)
+    assert (first.done, first.media_seconds) == (3, 6.0) and "; 0:06 of video" in str(first)
     before = tree(output)
     assert (run(source, output).skipped, tree(output)) == (3, before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -13,6 +14,8 @@ from captioner.schema import check_fields
 
 BeamSize = Annotated[int, Meta(ge=1, le=1024)]
 """Captions that are followed, or wanted, for a photo: each takes memory and time."""
+
+_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,20 @@ class SearchOptions:
             raise usage(f"min_length ({self.min_length}) is greater than max_length ({self.max_length})")
         if self.n_best > 1 and (self.strategy == "greedy" or (self.strategy == "beam" and self.beam_size == 1)):
             raise usage("n_best above 1 needs beam search with beam_size above 1, or sampling")
+
+    def refuse_idle(self, given: Iterable[str]) -> None:
+        """Refuses options that do nothing with this strategy, for people who believe that they do.
+
+        Args:
+            given: Names of the options that were chosen.
+
+        Raises:
+            CaptionerError: One does nothing (``kind="usage"``).
+        """
+        for name in given:
+            needed = "sample" if name in _SAMPLING else "beam" if name == "beam_size" else self.strategy
+            if self.strategy != needed:
+                raise usage(f"{name} does nothing with strategy {self.strategy!r}; it needs strategy {needed!r}")
 
 
 @dataclass(frozen=True, eq=False)

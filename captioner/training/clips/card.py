@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from captioner.clips.local_motion import LOCAL_MOTION
+from captioner.models.saving import SHIPPED
 from captioner.training.clips.data import ClipDataset
 
 NOTES = "notes.md"
 """File of the model folder whose text stands in the card: what people found besides what the training measures."""
+
+
+def _reference(folder: Path) -> str:
+    """What `captioner.load` knows the model by: a shipped one's name, another's path."""
+    return folder.name if folder.resolve() == (SHIPPED / folder.name).resolve() else folder.as_posix()
 
 
 def model_card(
@@ -64,7 +70,7 @@ def model_card(
         "",
         "```python",
         "import captioner",
-        f'captioner.load("{name}").classify("clip.mp4")',
+        f'captioner.load("{_reference(folder)}").classify("clip.mp4")',
         "```",
         "",
         "## Quality",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image
 
 from captioner.clips.head import STREAMS
 from captioner.errors import CaptionerError, DatasetError
+from captioner.models.saving import find_model
 from captioner.training.clips import fitting as clip_fitting
 from captioner.training.clips.data import Clip, ClipWindows
 from captioner.training.clips.fitting import (
@@ -327,6 +329,7 @@ def test_trained_folder_says_what_it_is(trained, captioner):
     for part in ("# light", "bright, dark", "confusion.png", "captioner train clips --data light"):
         assert part in card
     assert "Does order matter" not in card
+    assert find_model(re.search(r'captioner\.load\("(.+)"\)', card)[1]) == trained.folder
     assert (trained.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 

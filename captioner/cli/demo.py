@@ -1,0 +1,157 @@
+"""``captioner demo``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from captioner.cli.options import Model, app, command
+from captioner.cli.terminal import is_watched
+from captioner.errors import CaptionerError
+
+if TYPE_CHECKING:
+    from captioner.outputs.records import Record
+
+DEMO_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
+FILM = "photos.mp4"
+_SECONDS, _RATE, _SIZE = 3, 10, (320, 240)  # of each photo in the film, frames a second, pixels
+_CELLS = 28  # columns of a picture on a terminal
+
+NEXT = """
+Now try:
+  captioner photo.jpg clip.mp4 holiday/                           your own photos, videos and folders of both
+  captioner image holiday/ --output captions/ --formats html      a folder, with a page to look through
+  captioner serve                                                 the same in a browser (extra app)"""
+
+
+@command(app, "demo")
+def demo(
+    model: Model = None,
+    show: Annotated[bool, typer.Option("--open", help="Open a page with the results in the browser.")] = False,
+) -> int:
+    """Captions the real photographs inside scikit-image, and a short film made of them."""
+    from captioner.cli.progress import note
+    from captioner.runs.inputs import Input
+    from captioner.runs.jobs import CaptionImages, WatchVideos, answers
+
+    photos = demo_photos()
+    task = CaptionImages(model, pictures=True)
+    records, say = [], _printer()
+    for record in answers(task, [Input(path, path) for path in photos]):
+        records.append({**record, "file": os.path.basename(record["file"])})
+        say(records[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        film = make_film(photos, Path(folder) / FILM)
+        [record] = answers(WatchVideos(model), [Input(str(film), FILM)])
+    film_record = {**record, "file": FILM}
+    say(film_record)
+    if show:
+        _open_page(records, film_record)
+    note(NEXT)
+    return 0
+
+
+def demo_photos() -> list[str]:
+    """Photographs inside scikit-image.
+
+    Raises:
+        CaptionerError: scikit-image is not installed.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise CaptionerError('the demo needs scikit-image; install it: pip install "captioner[demo]"', kind="missing")
+    return [os.path.join(spec.submodule_search_locations[0], "data", name) for name in DEMO_PHOTOS]
+
+
+def make_film(photos: Sequence[str], path: Path) -> Path:
+    """Shows photos one after the other, each coming nearer."""
+    import cv2
+
+    from captioner.media.images import read_image
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), _RATE, _SIZE)
+    for photo in photos:
+        image = read_image(photo)[:, :, ::-1]
+        for number in range(_SECONDS * _RATE):
+            margin = [side * number // (10 * _SECONDS * _RATE) for side in image.shape[:2]]
+            inside = image[margin[0] : len(image) - margin[0], margin[1] : image.shape[1] - margin[1]]
+            writer.write(cv2.resize(inside, _SIZE, interpolation=cv2.INTER_AREA))
+    writer.release()
+    return path
+
+
+def _say_plainly(record: Record) -> None:
+    from captioner.outputs.writers import RecordWriter
+
+    RecordWriter(sys.stdout, "text", None).write(record)
+
+
+def _printer() -> Callable[[Record], None]:
+    """What prints a record: with pictures on a terminal that can show colours, else as text."""
+    if not is_watched() or os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ:
+        return _say_plainly
+    logging.getLogger("textual_image").setLevel(logging.CRITICAL)  # a terminal that does not answer is no concern
+    try:
+        from textual_image.renderable import Image  # asks the terminal what it can
+    except ImportError:
+        return _say_plainly
+    return partial(_say_with_picture, Image)
+
+
+def _say_with_picture(picture: type, record: Record) -> None:
+    """A photo beside its caption, or the segments of a film, each with its picture."""
+    from PIL import Image
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from captioner.outputs.writers import clock
+
+    layout = Table.grid(padding=(0, 2))
+    for one in record.get("segments", [record]):
+        times = f"{record['file']}, {clock(one['start'])} to {clock(one['end'])}" if "start" in one else record["file"]
+        text = Text("\n").join(
+            Text(line, style)
+            for line, style in ((one["caption"], "bold"), (_sureness(one), ""), (_tags(one), ""), (times, "dim"))
+            if line
+        )
+        shown = Image.open(io.BytesIO(base64.b64decode(one["thumbnail"])))
+        layout.add_row(picture(shown, width=_CELLS, height="auto"), text)
+        layout.add_row()
+    Console(highlight=False).print(layout)
+
+
+def _sureness(record: Record) -> str:
+    unsure = f", unsure: {record['unsure']}" if record["unsure"] else ""
+    return f"confidence {record['confidence']:.0%}{unsure}"
+
+
+def _tags(record: Record) -> str:
+    return ", ".join(f"{one['tag']} {one['probability']:.0%}" for one in record["tags"])
+
+
+def _open_page(photos: Sequence[Record], film: Record) -> None:
+    """Writes the pages of the photos and of the film into a folder of their own, and opens the first one."""
+    import webbrowser
+
+    from captioner.cli.progress import note
+    from captioner.outputs.report import images_page, video_page
+
+    folder = Path(tempfile.mkdtemp(prefix="captioner-demo-"))
+    pages = {"index.html": images_page(photos), f"{FILM}.html": video_page(film)}
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        note(f"written: {folder / name}")
+    webbrowser.open((folder / "index.html").as_uri())
