@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -27,6 +29,8 @@ from captioner.results import Caption, Word
 
 if TYPE_CHECKING:
     from captioner.models.runtime import Features
+
+_LOG = logging.getLogger(__name__)
 
 FAR = 0.02
 """Familiarity below which a photo gets a plain sentence from its tags instead of a caption; one in fifty of the
@@ -89,10 +93,13 @@ class ImageCaptioner:
         cls, saved: SavedModel, *, runtime: str = "auto", precision: str = "auto", threads: int | None = None
     ) -> ImageCaptioner:
         """The captioner of a model folder on a runtime; see `captioner.load`, which this is behind."""
+        begin = time.monotonic()
         engine = open_runtime(saved, runtime=runtime, precision=precision, threads=threads)
         model = cls(saved, engine)
         settings = {"runtime": engine.name, "precision": engine.precision, "threads": threads}
         model._origin = (saved.reference, settings)
+        how = f"{engine.name}, {engine.precision}, {threads or 'all'} cores"
+        _LOG.info("%s: %s; opened in %.1f s", saved.folder, how, time.monotonic() - begin)
         return model
 
     def __reduce__(self):

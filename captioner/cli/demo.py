@@ -6,6 +6,7 @@ import base64
 import io
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -50,13 +51,17 @@ def demo(
     for record in answers(task, [Input(path, path) for path in photos]):
         records.append({**record, "file": os.path.basename(record["file"])})
         say(records[-1])
-    with tempfile.TemporaryDirectory() as folder:
-        film = make_film(photos, Path(folder) / FILM)
+    folder = Path(tempfile.mkdtemp(prefix="captioner-demo-"))
+    try:
+        film = make_film(photos, folder / FILM)
         [record] = answers(WatchVideos(model), [Input(str(film), FILM)])
-    film_record = {**record, "file": FILM}
-    say(film_record)
-    if show:
-        _open_page(records, film_record)
+        say(film_record := {**record, "file": FILM})
+        if show:
+            pages = _open_pages(folder, records, film_record)
+            note("\n".join(f"written: {page}" for page in pages))
+    finally:
+        if not show:
+            shutil.rmtree(folder)
     note(NEXT)
     return 0
 
@@ -142,16 +147,18 @@ def _tags(record: Record) -> str:
     return ", ".join(f"{one['tag']} {one['probability']:.0%}" for one in record["tags"])
 
 
-def _open_page(photos: Sequence[Record], film: Record) -> None:
-    """Writes the pages of the photos and of the film into a folder of their own, and opens the first one."""
+def _open_pages(folder: Path, photos: Sequence[Record], film: Record) -> list[Path]:
+    """Writes the pages of the photos and of the film, and opens them in the browser."""
     import webbrowser
 
-    from captioner.cli.progress import note
     from captioner.outputs.report import images_page, video_page
 
-    folder = Path(tempfile.mkdtemp(prefix="captioner-demo-"))
-    pages = {"index.html": images_page(photos), f"{FILM}.html": video_page(film)}
-    for name, text in pages.items():
-        (folder / name).write_text(text, encoding="utf-8")
-        note(f"written: {folder / name}")
-    webbrowser.open((folder / "index.html").as_uri())
+    links = [os.path.relpath(path, folder) for path in demo_photos()]
+    pages = {
+        folder / "photos.html": images_page(zip(photos, links, strict=True)),
+        folder / "film.html": video_page(film, FILM),
+    }
+    for page, text in pages.items():
+        page.write_text(text, encoding="utf-8")
+        webbrowser.open(page.as_uri())
+    return list(pages)

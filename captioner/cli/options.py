@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from captioner.cli import progress
 from captioner.errors import CaptionerError
 from captioner.names import printable
+
+_LOG = logging.getLogger(__name__)
 
 FAILED = 1
 USAGE = 2
@@ -69,12 +73,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but resu
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: which model, how computed, how long.")]
 
 
-def command(owner: typer.Typer, name: str) -> Callable:
+def command(owner: typer.Typer, name: str, cls: type[TyperCommand] = TyperCommand) -> Callable:
     """A command whose errors become one line on standard error and an exit status; adds ``--quiet``, ``--verbose``."""
 
     def decorate(function: Callable[..., int | None]) -> Callable:
         def run(context: typer.Context, quiet: Quiet = False, verbose: Verbose = False, **kwargs):
             _context.set(context)
+            begin = time.monotonic()
             try:
                 progress.talk(quiet=quiet, verbose=verbose)
                 status = function(**kwargs)
@@ -89,6 +94,7 @@ def command(owner: typer.Typer, name: str) -> Callable:
                 if not isinstance(error, BrokenPipeError):  # whoever reads wants no more
                     _complain(f"cannot write to standard output: {error.strerror}")
                 status = FAILED
+            _LOG.info("%s took %.1f s", name, time.monotonic() - begin)
             raise typer.Exit(status or 0)
 
         own = inspect.signature(function, eval_str=True).parameters.values()
@@ -97,7 +103,7 @@ def command(owner: typer.Typer, name: str) -> Callable:
         run.__signature__ = inspect.Signature([context, *own, *talk])
         run.__annotations__ = {one.name: one.annotation for one in run.__signature__.parameters.values()}
         del run.__wrapped__
-        return owner.command(name)(run)
+        return owner.command(name, cls=cls)(run)
 
     return decorate
 

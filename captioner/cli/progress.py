@@ -33,18 +33,14 @@ def talk(*, quiet: bool = False, verbose: bool = False) -> None:
     if quiet and verbose:
         raise CaptionerError("--quiet and --verbose ask for opposites; give one of them", kind="usage")
     _talking = _QUIET if quiet else _VERBOSE if verbose else _NORMAL
+    _LOG.setLevel(logging.INFO if verbose else logging.NOTSET)
+    (_LOG.addHandler if verbose else _LOG.removeHandler)(_VERBOSELY)
 
 
 def note(text: object) -> None:
     """Prints what people may want to know on standard error, unless they asked for quiet."""
     if _talking >= _NORMAL:
         print(text, file=sys.stderr, flush=True)
-
-
-def detail(text: str) -> None:
-    """Prints what only those want to know who asked for more."""
-    if _talking >= _VERBOSE:
-        print(f"captioner: {printable(text)}", file=sys.stderr, flush=True)
 
 
 class ProgressBars:
@@ -56,7 +52,7 @@ class ProgressBars:
     """
 
     def __init__(self, *, silent: bool = False, log: bool = False):
-        self._handler = _Printing(self.note) if log else None
+        self._handler = _Printing(self.note) if log and _talking != _VERBOSE else None  # else it is printed already
         self._wanted = not silent and _talking >= _NORMAL and sys.stderr is not None and sys.stderr.isatty()
         self._begin = time.monotonic()
         self._drawn = None
@@ -127,6 +123,9 @@ class _Printing(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one message."""
         self._write(f"{time.strftime('%H:%M:%S')} {record.getMessage()}")
+
+
+_VERBOSELY = _Printing(note)
 
 
 class BatchBars:

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -18,39 +19,18 @@ from captioner.atomic import refuse_links, replacing, write_error
 from captioner.errors import CaptionerError
 from captioner.names import encodable, printable
 from captioner.outputs.marks import SQLITE_APPLICATION_ID, is_ours
+from captioner.outputs.query import WORD, Query, term
 from captioner.outputs.records import Record, read_json_lines
 from captioner.outputs.writers import clock
 
 RESULTS_NAME = "results.jsonl"
 INDEX_NAME = "index.sqlite"
 
-_FORMAT = 2
+_FORMAT = 3
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 _Row = tuple[str, _Seconds | None, _Seconds | None, str]
-_WORD = re.compile(r"[^\W_]+")
-# Words that nearly every caption has; they do not tell one from another.
-_STOP_WORDS = frozenset(
-    _WORD.findall(
-        "a an and are as at be being by for from has have he her his in into is it its of on or over she some that the "
-        "their there they this to up was were while who with"
-    )
-)
-# Plurals that stemming cannot see.
-_IRREGULAR = [
-    {"man", "men"},
-    {"woman", "women"},
-    {"child", "children"},
-    {"person", "people"},
-    {"foot", "feet"},
-    {"tooth", "teeth"},
-    {"mouse", "mice"},
-    {"goose", "geese"},
-    {"knife", "knives"},
-    {"leaf", "leaves"},
-    {"wolf", "wolves"},
-    {"calf", "calves"},
-]
-_SHORTEST_PREFIX = 3
+_MOST_WORDS = 100_000
+_LIKENESS = 0.7  # of words that are offered instead of one that no caption has, 0..1
 _WEIGHTS = "1, 1, 0.5"  # of caption, labels and tags: what a sentence says counts more than what may be there
 
 
@@ -82,6 +62,18 @@ class Hit:
         return {"file": self.file, "start": self.start, "end": self.end, "caption": self.caption, "rank": self.rank}
 
 
+class Hits(list[Hit]):
+    """The best hits, in order.
+
+    Attributes:
+        total: How many there are without the limit.
+        unknown: Words that no caption has, each with those that are written nearly so.
+    """
+
+    total: int = 0
+    unknown: dict[str, list[str]]
+
+
 def build_index(results: str | os.PathLike, index: str | os.PathLike) -> int:
     """Makes the index of a run; an old one stays in use until the new one is whole.
 
@@ -108,7 +100,7 @@ def build_index(results: str | os.PathLike, index: str | os.PathLike) -> int:
             raise write_error(index, OSError(errno.EIO, str(error))) from error
 
 
-def search_index(index: str | os.PathLike, words: str, limit: int = 20) -> list[Hit]:
+def search_index(index: str | os.PathLike, words: str, limit: int = 20) -> Hits:
     """Finds segments and photos by words, best first.
 
     Words are compared by their stems ("dogs running" finds "a dog runs"), without regard to case and accents; small
@@ -117,7 +109,7 @@ def search_index(index: str | os.PathLike, words: str, limit: int = 20) -> list[
 
     Args:
         index: A file that `build_index` made.
-        words: What to look for, in plain words; no character has a special meaning.
+        words: What to look for.
         limit: The greatest number of hits.
 
     Raises:
@@ -128,7 +120,7 @@ def search_index(index: str | os.PathLike, words: str, limit: int = 20) -> list[
         return _explained_search(connection, index, words, limit)
 
 
-def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> list[Hit]:
+def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> Hits:
     """`search_index` on the output folder of a run; the index is made, or made again, when the results are newer.
 
     Where the folder may not be written, or a file of somebody else's has the name of the index, the index is made in
@@ -177,8 +169,17 @@ def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tupl
     connection.execute(f"PRAGMA application_id = {SQLITE_APPLICATION_ID}")
     connection.execute("CREATE TABLE source(format INTEGER, size INTEGER, modified INTEGER)")
     connection.execute("INSERT INTO source VALUES (?, ?, ?)", state)
-    rows = (row for record in records if "error" not in record for row in _rows(record))
-    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+    words: set[str] = set()
+
+    def rows() -> Iterator[tuple]:
+        for record in records:
+            for row in _rows(record) if "error" not in record else ():
+                words.update(word.lower() for text in row[:3] for word in WORD.findall(text))
+                yield row
+
+    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows())
+    connection.execute("CREATE TABLE words(word TEXT)")
+    connection.executemany("INSERT INTO words VALUES (?)", ((word,) for word in sorted(words)))
     connection.execute("INSERT INTO entries(entries) VALUES ('optimize')")
     connection.commit()
     return connection.execute("SELECT count(*) FROM entries").fetchone()[0]
@@ -212,25 +213,34 @@ def _stored_name(name: str) -> str | bytes:
     return name
 
 
-def _search(connection: sqlite3.Connection, words: str, limit: int) -> list[Hit]:
-    spoken = list(dict.fromkeys(word.lower() for word in _WORD.findall(words)))
-    if not spoken:
-        raise CaptionerError(f"no word to look for in {printable(words)!r}; give some, like: dog beach", kind="usage")
-    wanted = [word for word in spoken if word not in _STOP_WORDS] or spoken
-    exact = [_term(word, prefix=False) for word in wanted]
-    beginning = [_term(word, prefix=True) for word in wanted]
+def _search(connection: sqlite3.Connection, words: str, limit: int) -> Hits:
+    query = Query.parse(words)
     found: dict[int, tuple] = {}
-    for query in (" AND ".join(exact), " AND ".join(beginning), " OR ".join(exact), " OR ".join(beginning)):
-        rows = connection.execute(
-            "SELECT rowid, file, start, end, caption FROM entries WHERE entries MATCH ? "
-            f"ORDER BY bm25(entries, {_WEIGHTS}), rowid LIMIT ?",
-            (query, limit),
-        )
-        for rowid, *row in rows:
-            found.setdefault(rowid, tuple(row))
-        if len(found) >= limit:
-            break
-    return [_hit(row, rank) for rank, row in enumerate(list(found.values())[:limit], 1)]
+    for expression in query.stages():
+        condition, values = query.where(expression)
+        if len(found) < limit:
+            order = f"bm25(entries, {_WEIGHTS}), rowid" if expression else "rowid"
+            rows = connection.execute(
+                f"SELECT rowid, file, start, end, caption FROM entries WHERE {condition} ORDER BY {order} LIMIT ?",
+                (*values, limit),
+            )
+            for rowid, *row in rows:
+                found.setdefault(rowid, tuple(row))
+    hits = Hits(_hit(row, rank) for rank, row in enumerate(list(found.values())[:limit], 1))
+    (hits.total,) = connection.execute(f"SELECT count(*) FROM entries WHERE {condition}", values).fetchone()
+    hits.unknown = {word: _nearest(connection, word) for word in query.words if not _is_known(connection, word)}
+    return hits
+
+
+def _is_known(connection: sqlite3.Connection, word: str) -> bool:
+    expression = term(word, prefix=True)
+    return bool(connection.execute("SELECT 1 FROM entries WHERE entries MATCH ? LIMIT 1", (expression,)).fetchall())
+
+
+def _nearest(connection: sqlite3.Connection, word: str) -> list[str]:
+    """Words of the captions that are written nearly so."""
+    known = connection.execute("SELECT word FROM words LIMIT ?", (_MOST_WORDS,))
+    return get_close_matches(word, [text for (text,) in known if isinstance(text, str)], 3, _LIKENESS)
 
 
 def _hit(row: tuple, rank: int) -> Hit:
@@ -242,13 +252,6 @@ def _hit(row: tuple, rank: int) -> Hit:
     return Hit(file, start, end, caption, rank)
 
 
-def _term(word: str, *, prefix: bool) -> str:
-    """A word as an FTS5 expression; inside double quotes nothing is syntax, and a word holds no double quote."""
-    forms = next((forms for forms in _IRREGULAR if word in forms), {word})
-    star = " *" if prefix and len(word) >= _SHORTEST_PREFIX else ""
-    return "(" + " OR ".join(f'"{form}"{star}' for form in sorted(forms)) + ")"
-
-
 def _open(index: str | os.PathLike) -> sqlite3.Connection:
     if not Path(index).is_file():
         name = printable(os.fspath(index))
@@ -257,7 +260,7 @@ def _open(index: str | os.PathLike) -> sqlite3.Connection:
     return sqlite3.connect(f"{Path(index).resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _explained_search(connection: sqlite3.Connection, index: str | os.PathLike, words: str, limit: int) -> list[Hit]:
+def _explained_search(connection: sqlite3.Connection, index: str | os.PathLike, words: str, limit: int) -> Hits:
     if limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     try:
@@ -282,7 +285,7 @@ def _state(results: str | os.PathLike) -> tuple[int, int, int]:
 
 
 def _stored_state(connection: sqlite3.Connection) -> tuple[int, ...] | None:
-    kinds = connection.execute("SELECT type FROM sqlite_master WHERE name IN ('entries', 'source')").fetchall()
-    if kinds != [("table",), ("table",)]:  # a view of a stranger's could compute for ever
+    kinds = connection.execute("SELECT type FROM sqlite_master WHERE name IN ('entries', 'source', 'words')")
+    if kinds.fetchall() != [("table",)] * 3:  # a view of a stranger's could compute for ever
         return None
     return connection.execute("SELECT format, size, modified FROM source").fetchone()

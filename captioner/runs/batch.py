@@ -103,12 +103,10 @@ class Summary:
         return 1 if self.failed or self.failed_before or self.stopped else 0
 
     def __str__(self) -> str:
-        done = f"{self.done} done"
-        if self.unsure:
-            many = f" ({self.captions} captions" if self.captions != self.done else ""
-            done += f"{many}, {self.unsure} of them unsure" + (")" if many else "")
-        counts = [done, f"{self.skipped} skipped (complete already)", f"{self.failed} failed"]
+        counts = [f"{self.done} done", f"{self.skipped} skipped (complete already)", f"{self.failed} failed"]
         text = ", ".join(counts) + f" in {self.seconds:.1f} s"
+        if self.unsure:
+            text += f"; {self.unsure} of {self.captions} captions are unsure"
         if self.media_seconds:
             speed = self.media_seconds / max(self.seconds, 1e-9)
             text += f"; {clock(self.media_seconds)} of video, {speed:.1f} times real time"

@@ -366,6 +366,26 @@ class RunFolder:
             raise write_error(self.path / name, error) from error
 
 
+def stored_records(folder: str | os.PathLike, files: Collection[str]) -> dict[str, tuple[str, dict]]:
+    """Records with their pictures of some files of a run, which may go on meanwhile.
+
+    Args:
+        folder: Output folder of the run.
+        files: Names, as results have them.
+
+    Returns:
+        Those that are there, by name: the absolute path of what each is about, and its record.
+    """
+    names = {os.path.basename(file) for file in files}
+    found = {}
+    for stem, header in _headers(Path(folder)):
+        if header is not None and os.path.basename(header.source.path) in names:
+            record = read_record(Path(folder) / f"{stem}.json")
+            if record is not None and record["file"] in files:
+                found[record["file"]] = (header.source.path, record)
+    return found
+
+
 def _names(one: Input) -> Iterator[str]:
     """Names for the results of an input, the best first."""
     folder, name = os.path.split(one.relative)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.parse
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from clip_makers import FakeCaptioner, save_classifier
 from media_makers import png_header, write_mjpeg, write_video
 from PIL import Image
+from textual_image.renderable import HalfcellImage
 
 import captioner
 from captioner.captions.captioner import BATCH_SIZE
@@ -134,7 +136,11 @@ def test_every_format(run, photos, tiny_captioner, tmp_path):
     def output(format):
         status, out, _ = run("image", photos, "--model", tiny_captioner, "--format", format)
         file = tmp_path / f"new/captions.{format}"
-        assert run("image", photos, "--model", tiny_captioner, "--format", format, "--output", file) == (0, "", "")
+        assert run("image", photos, "--model", tiny_captioner, "--format", format, "--output", file, "-q") == (
+            0,
+            "",
+            "",
+        )
         assert (status, file.read_text()) == (0, out)
         return out
 
@@ -344,12 +350,31 @@ def test_what_else_a_folder_can_hold(run, photos, tiny_captioner, tmp_path):
 # --- the rest ------------------------------------------------------------------------------------------------------
 
 
-def test_demo_captions_real_photographs(run, tiny_captioner):
+def test_demo_captions_real_photographs_and_a_film(run, tiny_captioner, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    status, out, err = run("demo", "--model", tiny_captioner)
+    heads = [line.split(":")[0] for line in out.splitlines() if not line.startswith("    ")]
+    assert status == 0 and heads == ["chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "photos.mp4"]
+    assert "    [00:00.0 -> 00:0" in out and err.count("\n  captioner ") == 3 and not list(tmp_path.iterdir())
+
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert run("demo", "--model", tiny_captioner, "--open")[:2] == (0, out)
+    photos, film = (Path(urllib.parse.urlparse(uri).path).read_text() for uri in opened)
+    assert "chelsea.png" in photos and 'src="./photos.mp4"' in film and list(tmp_path.glob("*/photos.mp4"))
+
+
+def test_demo_shows_pictures_where_the_terminal_can(run, tiny_captioner, monkeypatch):
+    monkeypatch.setattr("captioner.cli.demo.is_watched", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in (("FORCE_COLOR", "1"), ("COLORTERM", "truecolor")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("textual_image.renderable.Image", HalfcellImage)
     status, out, _ = run("demo", "--model", tiny_captioner)
-    assert status == 0
-    assert [Path(line.split(":")[0]).name for line in out.splitlines()] == [
-        "chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg"
-    ]  # fmt: skip
+    assert status == 0 and "\x1b[38;2;" in out and "▀" in out and "confidence" in out and "photos.mp4, 0:0" in out
+    monkeypatch.setenv("NO_COLOR", "")
+    assert "▀" not in run("demo", "--model", tiny_captioner)[1]
 
 
 @pytest.fixture
@@ -388,13 +413,18 @@ def test_text_says_which_captions_are_unsure_where_somebody_looks(
     assert run(*command)[:2] == (0, marked) and run(*command, "--no-mark-unsure")[1] == out
 
 
+def test_verbose_says_how_it_is_computed_and_no_more_than_once(run, photos, tiny_captioner):
+    status, out, err = run("image", photos / "1.png", "--model", tiny_captioner, "--format", "jsonl", "-v")
+    assert status == 0 and len(lines(out)) == 1
+    opened, took = err.splitlines()
+    assert "tiny: openvino, " in opened and "image took " in took
+    assert run("image", photos / "1.png", "--model", tiny_captioner, "--format", "jsonl")[2] == ""
+
+
 def test_the_summary_of_a_folder_says_how_many_captions_are_unsure():
-    summary = Summary(Path("out"), done=28, captions=28, unsure=9)
-    assert str(summary).startswith("28 done, 9 of them unsure, 0 skipped")
-    summary = Summary(Path("out"), done=3, captions=41, unsure=9, media_seconds=110)
-    assert str(summary).startswith("3 done (41 captions, 9 of them unsure), 0 skipped")
-    assert "; 1:50 of video" in str(summary)
-    assert str(Summary(Path("out"), done=2, captions=2)).startswith("2 done, 0 skipped")
+    summary = Summary(Path("out"), done=3, captions=41, unsure=9, media_seconds=110, seconds=2)
+    assert " in 2.0 s; 9 of 41 captions are unsure; 1:50 of video, 55.0 times real time. " in str(summary)
+    assert "unsure" not in str(Summary(Path("out"), done=2, captions=2))
 
 
 # --- without a command ---------------------------------------------------------------------------------------------
@@ -519,6 +549,22 @@ def test_search_works_where_tensorflow_is_loaded(tmp_path):
     assert (done.returncode, done.stdout) == (0, "a.jpg  a dog on a beach\n")
 
 
+def test_search_for_what_captions_must_and_must_not_have(run, photos, tiny_captioner, tmp_path):
+    output = tmp_path / "out"
+    assert run("image", photos, "--model", tiny_captioner, "--output", f"{output}/", "--formats", "html")[0] == 0
+    records = lines((output / "results.jsonl").read_text())
+    first, other = records[0]["caption"].split()[0], "zzz"
+    status, out, err = run("search", output, first, "--limit", 1)
+    assert status == 0 and len(out.splitlines()) == 1 and err.startswith("captioner: the best 1 of ")
+    assert run("search", output, first, f"-{first}")[1:] == ("", "nothing found\n")
+    assert f"no caption has {other}" in run("search", output, other)[2]
+    page = tmp_path / "hits/page.html"
+    assert run("search", output, "photo:1.png", "--format", "html", "--output", page)[0] == 0
+    text = page.read_text()
+    assert "data:image/jpeg" in text and f'href="./{os.path.relpath(photos / "1.png", page.parent)}"' in text
+    assert run("search", output, first, "--output", page)[0] == 2
+
+
 def test_search_without_results(run, tmp_path):
     status, out, err = run("search", tmp_path, "dog")
     assert (status, out) == (2, "") and str(tmp_path) in err
@@ -622,7 +668,7 @@ def test_videos_are_told_as_they_come(run, films, tiny_captioner):
 def test_subtitles_and_tables_of_unsure_captions(run, films, tiny_captioner, tmp_path):
     command = ["video", films / "a.mp4", "--output", tmp_path, "--model", tiny_captioner, "--classifier", "none"]
     subtitles, table = tmp_path / "a.mp4.srt", tmp_path / "a.mp4.csv"
-    assert " of them unsure" in run(*command)[2], "the model has learnt nothing"
+    assert "captions are unsure" in run(*command)[2], "the model has learnt nothing"
     assert "(unsure)" in subtitles.read_text() and ",low confidence," in table.read_text()
     assert "0 done, 1 skipped" in run(*command, "--subtitle-unsure", "keep", "--csv-bom")[2]
     kept = subtitles.read_text()

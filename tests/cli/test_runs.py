@@ -37,7 +37,7 @@ def caption(run, tiny_captioner):
 
 def test_the_name_of_the_output_says_its_format(caption, photos, tmp_path):
     def written(name):
-        assert caption(photos / "1.png", "--output", tmp_path / name) == (0, "", "")
+        assert caption(photos / "1.png", "--output", tmp_path / name, "-q") == (0, "", "")
         return (tmp_path / name).read_text()
 
     for name in ("new.csv", "NEW2.CSV"):
