@@ -3,6 +3,7 @@
 SECTIONS = (
     "captioning",
     "agreement",
+    "unsure",
     "pictures",
     "peers",
     "latency",

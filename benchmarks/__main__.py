@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--cores", type=int, help="use so many cores (default: all; the aims are for 2)")
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache/captioner-benchmarks", help="for photos")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="where RESULTS.md is written")
-    parser.add_argument("--data", type=Path, help="folder of a caption data set, for the section agreement")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", default=(), help="folders of caption data sets, for agreement (one) and unsure"
+    )
     parser.add_argument("--clips", type=Path, help="folder of a clip data set, for the section novelty")
     parser.add_argument("--quick", action="store_true", help="a few photos only: shows that it works, measures nothing")
     arguments = parser.parse_args()
@@ -34,7 +36,8 @@ def main() -> None:
     from benchmarks.writing import Results
 
     repeats = 1 if arguments.quick else arguments.repeats
-    setup = Setup(arguments.model, arguments.folder, repeats, arguments.data, arguments.clips, arguments.quick)
+    data = tuple(arguments.data)
+    setup = Setup(arguments.model, arguments.folder, repeats, data, arguments.clips, arguments.quick)
     results = Results(arguments.output)
     for section in arguments.sections or SECTIONS:
         print(f"{section} ...", flush=True)

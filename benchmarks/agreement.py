@@ -11,11 +11,11 @@ from captioner.evaluation.ptb import tokenize
 def measure(setup: Setup) -> list[Table]:
     """See the module; needs ``setup.data``."""
     title, columns = "The same captions", ["runtime", "precision", "captions as Keras, %", "CIDEr-D", "difference"]
-    if setup.data is None:
+    if not setup.data:
         return [Table(title, columns, [], ["Left out: `--data` was not given."])]
     from captioner.training.captions.data import read_captions
 
-    data = read_captions(setup.data)
+    data = read_captions(setup.data[0])
     names = data.split("dev")[: setup.size(1_000_000, 20)]
     cider = CiderD({name: [tokenize(text) for text in data.captions[name]] for name in names})
     rows, expected = [], None

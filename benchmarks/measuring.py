@@ -32,7 +32,7 @@ class Setup:
         model: Name or folder of the captioner.
         folder: Where photos and videos are made.
         repeats: Rounds over which a median is taken.
-        data: A caption data set, for what needs real photos and captions; or None.
+        data: Caption data sets, for what needs real photos and captions.
         clips: A clip data set, for what needs real videos; or None.
         quick: Whether everything is made small, to see that it works; the figures mean nothing then.
     """
@@ -40,7 +40,7 @@ class Setup:
     model: str | None
     folder: Path
     repeats: int = 5
-    data: Path | None = None
+    data: tuple[Path, ...] = ()
     clips: Path | None = None
     quick: bool = False
 

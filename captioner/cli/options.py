@@ -95,6 +95,7 @@ def command(owner: typer.Typer, name: str, cls: type[TyperCommand] = TyperComman
                     _complain(f"cannot write to standard output: {error.strerror}")
                 status = FAILED
             _LOG.info("%s took %.1f s", name, time.monotonic() - begin)
+            progress.talk()
             raise typer.Exit(status or 0)
 
         own = inspect.signature(function, eval_str=True).parameters.values()
