@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEMO_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 FILM = "photos.mp4"
 _SECONDS, _RATE, _SIZE = 3, 10, (320, 240)  # of each photo in the film, frames a second, pixels
-_CELLS = 28  # columns of a picture on a terminal
+_CELLS = {"photo": 28, "film": 16}  # columns of a picture on a terminal
 
 NEXT = """
 Now try:
@@ -133,7 +133,8 @@ def _say_with_picture(picture: type, record: Record) -> None:
             if line
         )
         shown = Image.open(io.BytesIO(base64.b64decode(one["thumbnail"])))
-        layout.add_row(picture(shown, width=_CELLS, height="auto"), text)
+        width = _CELLS["film" if "start" in one else "photo"]
+        layout.add_row(picture(shown, width=width, height="auto"), text)
         layout.add_row()
     Console(highlight=False).print(layout)
 

@@ -141,12 +141,28 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
 
 @contextmanager
 def _training() -> Iterator[None]:
-    # Before TensorFlow is there: it logs what is no concern of people who train, from C++.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # what TensorFlow logs from C++ is no concern of people who train
     with needs_extra("training needs Keras and TensorFlow", "train"):
-        import keras  # noqa: F401 (first: where it lacks, so does what belongs to other extras)
+        with _silenced():
+            import keras  # noqa: F401 (first: where it lacks, so does what belongs to other extras)
 
         yield
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Nothing is written to standard error, not by C++ either: TensorFlow does before its log level holds."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def draw_pictures(output: Path, count: int, seed: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import typer.main
 
-from captioner.cli import app
+from captioner.cli import app, training_commands
 from captioner.training.captions.data import read_captions
 from captioner.training.captions.options import STAGES, CaptionTrainingOptions
 
@@ -102,6 +103,15 @@ def test_options_arrive(asked, capsys):
         f"model: {Path('runs/finetune')}",
     ]  # fmt: skip
     assert re.fullmatch(r"\d\d:\d\d:\d\d decoder, epoch 1, loss 0.5\n", err)
+
+
+def test_what_is_imported_for_a_training_says_nothing_before_it_begins(capfd):
+    with training_commands._silenced():
+        os.write(2, b"from C++")
+        with pytest.raises(ModuleNotFoundError):
+            import no_such_module  # noqa: F401
+    os.write(2, b"after it")
+    assert capfd.readouterr().err == "after it"
 
 
 def test_no_options_are_the_defaults(asked):

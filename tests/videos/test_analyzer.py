@@ -312,7 +312,8 @@ class TestAnalyze:
         assert {"duration", "width", "height", "fps", "segments", "label", "truncated", "model", "classifier"} <= set(
             record
         )
-        assert set(record["segments"][0]) == {"start", "end", "caption", "confidence", "labels", "tags"}
+        keys = {"start", "end", "caption", "confidence", "familiarity", "unsure", "labels", "tags"}
+        assert set(record["segments"][0]) == keys
         assert set(record["segments"][0]["labels"][0]) == {"label", "probability"}
 
     def test_bad_file(self, tmp_path):
