@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from captioner.cli.options import app, choice, command, refuse_idle
+from captioner.cli.options import MarkUnsure, app, choice, command, refuse_idle
+from captioner.cli.terminal import is_watched
 from captioner.errors import CaptionerError
 from captioner.names import printable
 
@@ -47,6 +48,7 @@ def search(
     ],
     limit: Annotated[int, typer.Option(help="Most hits to print.")] = 20,
     format: Annotated[str, choice(*FORMATS)] = "text",
+    mark_unsure: MarkUnsure = None,
     output: Annotated[str | None, typer.Option(help="A file for the page of --format html.", metavar="FILE")] = None,
 ) -> int:
     """Finds photos and moments of videos by what their captions say, best first."""
@@ -59,6 +61,8 @@ def search(
         raise CaptionerError(f"unknown format {format!r}; known: {', '.join(FORMATS)}", kind="usage")
     if limit < 1:
         raise CaptionerError(f"the limit must be 1 or more, not {limit}", kind="usage")
+    if format != "text":
+        refuse_idle("needs text", "mark_unsure")
     if format != "html":
         refuse_idle("needs --format html", "output")
     text = " ".join(words)
@@ -69,8 +73,10 @@ def search(
             print(page)
         else:
             write_atomic(output, page)
+    mark_unsure = is_watched() if mark_unsure is None else mark_unsure
     for hit in hits if format != "html" else ():
-        print(hit if format == "text" else json_line(hit.to_dict(), ascii_only=True))
+        mark = f" (unsure: {printable(hit.unsure)})" if mark_unsure and hit.unsure else ""
+        print(f"{hit}{mark}" if format == "text" else json_line(hit.to_dict(), ascii_only=True))
     for word, near in hits.unknown.items():
         perhaps = f"; perhaps: {', '.join(map(printable, near))}" if near else ""
         note(f"captioner: no caption has {printable(word)}{perhaps}")

@@ -17,10 +17,12 @@ def is_watched() -> bool:
 
 def linked(file: str) -> str:
     """A file's name from where one stands, as a link that opens it where the terminal can (OSC 8)."""
+    if not os.path.exists(file):  # - and addresses among others
+        return printable(file)
     path = os.path.abspath(file)
     here = os.path.join(os.getcwd(), "")
     text = printable(os.path.relpath(path) if path.startswith(here) else file)
-    if os.environ.get("TERM", "dumb") in ("dumb", "linux") or not os.path.exists(path):
+    if os.environ.get("TERM", "dumb") in ("dumb", "linux"):
         return text
     return f"\x1b]8;;{Path(path).as_uri()}\x1b\\{text}\x1b]8;;\x1b\\"
 

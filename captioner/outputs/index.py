@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ INDEX_NAME = "index.sqlite"
 
 _FORMAT = 3
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-_Row = tuple[str, _Seconds | None, _Seconds | None, str]
+_Row = tuple[str, _Seconds | None, _Seconds | None, str, str | None]
 _MOST_WORDS = 100_000
 _LIKENESS = 0.7  # of words that are offered instead of one that no caption has, 0..1
 _WEIGHTS = "1, 1, 0.5"  # of caption, labels and tags: what a sentence says counts more than what may be there
@@ -44,6 +44,7 @@ class Hit:
         end: Seconds from the start of the video; None for a photo.
         caption: What it shows.
         rank: 1 for the best hit, 2 for the next.
+        unsure: Why the caption is unsure; None where it is not.
     """
 
     file: str
@@ -51,6 +52,7 @@ class Hit:
     end: float | None
     caption: str
     rank: int
+    unsure: str | None = None
 
     def __str__(self) -> str:
         """``holiday.mp4  0:10 - 0:15  a dog on a beach``, on one line."""
@@ -58,8 +60,8 @@ class Hit:
         return printable(f"{self.file}{times}  {self.caption}")
 
     def to_dict(self) -> dict:
-        """``{"file", "start", "end", "caption", "rank"}``."""
-        return {"file": self.file, "start": self.start, "end": self.end, "caption": self.caption, "rank": self.rank}
+        """Its fields: ``{"file", "start", "end", "caption", "rank", "unsure"}``."""
+        return asdict(self)
 
 
 class Hits(list[Hit]):
@@ -164,7 +166,7 @@ def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> Hit
 def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tuple[int, ...]) -> int:
     connection.execute(
         "CREATE VIRTUAL TABLE entries USING fts5(caption, labels, tags, file UNINDEXED, start UNINDEXED, "
-        "end UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
+        "end UNINDEXED, unsure UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
     )
     connection.execute(f"PRAGMA application_id = {SQLITE_APPLICATION_ID}")
     connection.execute("CREATE TABLE source(format INTEGER, size INTEGER, modified INTEGER)")
@@ -177,7 +179,7 @@ def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tupl
                 words.update(word.lower() for text in row[:3] for word in WORD.findall(text))
                 yield row
 
-    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows())
+    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows())
     connection.execute("CREATE TABLE words(word TEXT)")
     connection.executemany("INSERT INTO words VALUES (?)", ((word,) for word in sorted(words)))
     connection.execute("INSERT INTO entries(entries) VALUES ('optimize')")
@@ -188,11 +190,16 @@ def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tupl
 def _rows(record: Record) -> Iterator[tuple]:
     file = _stored_name(record["file"])
     if "segments" not in record:
-        yield encodable(record.get("caption") or ""), _words(record.get("label") or ""), _tags(record), file, None, None
+        label = _words(record.get("label") or "")
+        yield encodable(record.get("caption") or ""), label, _tags(record), file, None, None, _unsure(record)
         return
-    for segment in record["segments"]:
-        labels = " ".join(_words(one["label"]) for one in segment.get("labels", ())[:1])
-        yield encodable(segment["caption"]), labels, _tags(segment), file, segment["start"], segment["end"]
+    for one in record["segments"]:
+        label = " ".join(_words(label["label"]) for label in one.get("labels", ())[:1])
+        yield encodable(one["caption"]), label, _tags(one), file, one["start"], one["end"], _unsure(one)
+
+
+def _unsure(record: Record) -> str | None:
+    return encodable(record["unsure"]) if record.get("unsure") else None
 
 
 def _tags(record: Record) -> str:
@@ -221,7 +228,8 @@ def _search(connection: sqlite3.Connection, words: str, limit: int) -> Hits:
         if len(found) < limit:
             order = f"bm25(entries, {_WEIGHTS}), rowid" if expression else "rowid"
             rows = connection.execute(
-                f"SELECT rowid, file, start, end, caption FROM entries WHERE {condition} ORDER BY {order} LIMIT ?",
+                f"SELECT rowid, file, start, end, caption, unsure FROM entries WHERE {condition} "
+                f"ORDER BY {order} LIMIT ?",
                 (*values, limit),
             )
             for rowid, *row in rows:
@@ -244,12 +252,12 @@ def _nearest(connection: sqlite3.Connection, word: str) -> list[str]:
 
 
 def _hit(row: tuple, rank: int) -> Hit:
-    file, start, end, caption = row
+    file, start, end, caption, unsure = row
     file = file.decode("utf-8", "surrogatepass") if isinstance(file, bytes) else file
-    msgspec.convert((file, start, end, caption), _Row)  # SQLite keeps any type in any column
+    msgspec.convert((file, start, end, caption, unsure), _Row)  # SQLite keeps any type in any column
     if (start is None) != (end is None):
         raise ValueError("a stretch has no beginning or no end")
-    return Hit(file, start, end, caption, rank)
+    return Hit(file, start, end, caption, rank, unsure)
 
 
 def _open(index: str | os.PathLike) -> sqlite3.Connection:

@@ -512,6 +512,7 @@ def test_files_are_links_and_short_on_a_terminal(monkeypatch, tmp_path):
     monkeypatch.setenv("TERM", "xterm")
     assert terminal.shown(str(file)) == f"\x1b]8;;{file.as_uri()}\x1b\\a b.png\x1b]8;;\x1b\\"
     assert terminal.shown("/elsewhere\x1b.png") == "/elsewhere\\x1b.png"
+    assert terminal.shown("https://a.b/c.jpg") == "https://a.b/c.jpg"
     monkeypatch.setenv("TERM", "dumb")
     assert terminal.shown(str(file)) == "a b.png"
 
@@ -556,6 +557,11 @@ def test_search_for_what_captions_must_and_must_not_have(run, photos, tiny_capti
     first, other = records[0]["caption"].split()[0], "zzz"
     status, out, err = run("search", output, "photo:", "--limit", 1)
     assert (status, err) == (0, "captioner: the best 1 of 6 hits\n") and len(out.splitlines()) == 1
+    assert {record["unsure"] for record in records} == {"low confidence"}, "the model has learnt nothing"
+    assert (
+        run("search", output, "photo:", "--limit", 1, "--mark-unsure")[1]
+        == out.rstrip() + " (unsure: low confidence)\n"
+    )
     assert run("search", output, first, f"-{first}")[1:] == ("", "nothing found\n")
     assert f"no caption has {other}" in run("search", output, other)[2]
     page = tmp_path / "hits/page.html"

@@ -113,7 +113,8 @@ def test_a_beginning_counts_less_than_the_whole_word(tmp_path):
 
 def test_hits_carry_file_and_time_and_photos_none(built):
     hit = search_index(built, "bicycle")[0]
-    assert hit.to_dict() == {"file": "holiday.mp4", "start": 10.0, "end": 15.0, "caption": CAPTIONS[2], "rank": 1}
+    where = {"file": "holiday.mp4", "start": 10.0, "end": 15.0}
+    assert hit.to_dict() == {**where, "caption": CAPTIONS[2], "rank": 1, "unsure": None}
     photo = search_index(built, "fence")[0]
     assert (photo.file, photo.start, photo.end) == ("photo.jpg", None, None)
     assert str(hit) == "holiday.mp4  0:10 - 0:15  a man is riding a bicycle on a street"
@@ -291,6 +292,15 @@ def test_what_is_asked_for_beside_words(tmp_path, words, found):
     film["segments"][7]["tags"] = [{"tag": "chair", "probability": 0.9}]
     build_index(write(tmp_path, film), tmp_path / "i.sqlite")
     assert {CAPTIONS.index(hit.caption) for hit in search_index(tmp_path / "i.sqlite", words)} == found
+
+
+def test_hits_say_what_is_unsure(tmp_path):
+    film = video("v.mp4", ["a dog", "a cat"])
+    film["segments"][0]["unsure"] = "unfamiliar"
+    photo = {"file": "a.jpg", "caption": "a dog", "words": [], "unsure": "low confidence"}
+    build_index(write(tmp_path, film, photo), tmp_path / "i.sqlite")
+    reasons = {(hit.file, hit.caption): hit.unsure for hit in search_index(tmp_path / "i.sqlite", "dog cat")}
+    assert reasons == {("v.mp4", "a dog"): "unfamiliar", ("v.mp4", "a cat"): None, ("a.jpg", "a dog"): "low confidence"}
 
 
 def test_photos_alone_and_how_many_there_are(built):
