@@ -197,6 +197,8 @@ class ClipPrediction:
         windows: Predictions of the sliding windows, in order of time.
         known: Calibrated probability, 0..1, that one of the classes happens at all; ``known * probability`` is compared
             with the threshold. None where the classifier cannot tell.
+        truncated: Whether the file ended before the container said it would.
+        warnings: What of the file is damaged and was left out or put right; a sentence each.
     """
 
     label: str | None
@@ -204,6 +206,8 @@ class ClipPrediction:
     probabilities: dict[str, float]
     windows: tuple[Window, ...] = ()
     known: float | None = None
+    truncated: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def certainty(self) -> float:
@@ -215,7 +219,8 @@ class ClipPrediction:
 
     def __repr__(self) -> str:
         said = f"{_said(self.label)}, {self.probability:.2f}{_known(self.known)}"
-        return f"ClipPrediction({said}, {_counted(self.windows, 'window')})"
+        cut = ", truncated" if self.truncated else ""
+        return f"ClipPrediction({said}, {_counted(self.windows, 'window')}{cut})"
 
     def to_dict(self) -> dict:
         """The JSONL record of the design, without ``file``."""
@@ -224,6 +229,8 @@ class ClipPrediction:
             "probability": round(self.probability, 6),
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "known": None if self.known is None else round(self.known, 6),
+            "truncated": self.truncated,
+            "warnings": list(self.warnings),
             "windows": [window.to_dict() for window in self.windows],
         }
 

@@ -11,6 +11,7 @@ from captioner.cli.options import (
     Exclude,
     Format,
     Model,
+    OverwriteFile,
     Paths,
     Precision,
     Runtime,
@@ -42,6 +43,7 @@ def classify(
         bool, typer.Option("--still", help="Still pictures are meant too; else they are refused, as nothing happens.")
     ] = False,
     csv_bom: CsvBom = False,
+    overwrite: OverwriteFile = False,
     exclude: Exclude = None,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
@@ -56,4 +58,4 @@ def classify(
         DEFAULT_CLASSIFIER if model is None else model, window, stride, threshold, still,
         Computing(runtime, precision, threads),
     )  # fmt: skip
-    return streams.clips_to_stream(task, paths, output, format, exclude or (), bom=csv_bom)
+    return streams.clips_to_stream(task, paths, output, format, exclude or (), bom=csv_bom, overwrite=overwrite)

@@ -81,7 +81,7 @@ def video(
         given(beam_size=beam_size, max_length=max_length), Computing(runtime, precision, threads),
     )  # fmt: skip
     if output is None:
-        refuse_idle("needs --output", "subtitle_unsure", *FOLDER_OPTIONS)
+        refuse_idle("needs --output", "subtitle_unsure", "overwrite", *FOLDER_OPTIONS)
         return streams.films_to_stream(task, paths, format, exclude or (), mark_unsure=mark_unsure, bom=csv_bom)
     refuse_idle("does nothing with --output, which has --formats", "format")
     return folders.videos_to_folder(

@@ -14,7 +14,7 @@ from captioner.errors import CaptionerError
 from captioner.outputs.subtitles import UNSURE
 from captioner.outputs.writers import image_sidecars, to_csv, video_sidecars
 from captioner.runs.batch import run_batch
-from captioner.runs.folder import RunFolder
+from captioner.runs.folder import RESULTS, RunFolder
 from captioner.runs.jobs import CaptionImages, WatchVideos, picture_names
 from captioner.runs.workers import process_isolated
 
@@ -42,7 +42,7 @@ def images_to_folder(
 ) -> int:
     """Captions of photos to a folder; resumable."""
     chosen = listed(formats, ("text", "json", "jsonl", "csv", "txt", "html"))  # the first three are there anyway
-    inputs = find_photos(task, paths, [output], exclude)
+    inputs = find_photos(task, paths, [output], exclude, may_be_empty=_has_results(output))
     task = replace(task, pictures="html" in chosen, attention_names=picture_names(inputs) if task.attention_dir else {})
     _refuse_idle_looks(chosen)
     finish: dict[str, Callable[[RunFolder], str]] = {}
@@ -88,8 +88,13 @@ def videos_to_folder(
     if "html" in chosen:
         sidecars["html"] = _video_page
         finish["index.html"] = _videos_page
-    inputs = find_films(paths, [output], exclude, VIDEO_EXTENSIONS)
+    inputs = find_films(paths, [output], exclude, VIDEO_EXTENSIONS, may_be_empty=_has_results(output))
     return _to_folder(task, paths, inputs, output, "videos", sidecars, ", ".join(look), finish, engine, options)
+
+
+def _has_results(output: str) -> bool:
+    """Whether a run has been there: then its files may be gone since, all of them."""
+    return os.path.exists(os.path.join(output, RESULTS))
 
 
 def _refuse_idle_looks(chosen: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from captioner.cli.options import (
     BatchSize,
     BeamSize,
     Model,
+    OverwriteFile,
     Precision,
     Runtime,
     Threads,
@@ -57,6 +59,7 @@ def evaluate(
     beam_size: BeamSize = None,
     batch_size: BatchSize = 16,
     meteor: Annotated[str | None, typer.Option(help="nltk or 1.5: that METEOR too (needs WordNet or Java).")] = None,
+    overwrite: OverwriteFile = False,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
@@ -68,11 +71,23 @@ def evaluate(
 
     if output is not None and output.suffix.lower() in FORMAT_OF and output.suffix.lower() not in ("", ".json"):
         raise CaptionerError(f"{output}: the report is JSON; give --output a name that ends in .json", kind="usage")
-    from captioner.evaluation.scoring import evaluate_captioner, evaluate_classifier, report_table, save_report
+    from captioner.evaluation.scoring import (
+        coco_path,
+        evaluate_captioner,
+        evaluate_classifier,
+        report_table,
+        save_report,
+    )
+    from captioner.outputs.marks import is_ours, refuse_to_replace
     from captioner.training.captions.data import read_captions
     from captioner.training.clips.data import read_clips
 
     loaded = Computing(runtime, precision, threads).load(model)
+    if output is not None and not overwrite:
+        is_own = is_ours(os.path.realpath(output), ".json")
+        refuse_to_replace(output, is_own)
+        if hasattr(loaded, "caption"):
+            refuse_to_replace(coco_path(output), is_own)
     with ProgressBars() as bars:
 
         def progress(done: int, total: int) -> None:

@@ -207,7 +207,11 @@ Precision = Annotated[str, choice("auto", "f32", "bf16", "int8")]
 Threads = Annotated[int | None, typer.Option(help="Cores to use.", show_default="all")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds that a file may take before it counts as failed.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed in an earlier run.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make results again that are there already.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Make results again that are there already; replace a file of others."),
+]
+OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace a file of others.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Drop the results of files that are gone.")]
 Exclude = Annotated[
     list[str] | None,
@@ -218,7 +222,7 @@ Exclude = Annotated[
 ]
 Engine = Annotated[str, choice("local", "ray", help="local, or ray (needs the extra `ray`).")]
 
-FOLDER_OPTIONS = ("formats", "time_limit", "retry_failed", "overwrite", "prune", "engine")
+FOLDER_OPTIONS = ("formats", "time_limit", "retry_failed", "prune", "engine")
 """What does nothing where results do not go to a folder."""
 
 

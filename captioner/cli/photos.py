@@ -116,4 +116,8 @@ def image(
             engine=engine,
         )  # fmt: skip
     refuse_idle("needs a folder as --output", *FOLDER_OPTIONS)
-    return streams.images_to_stream(task, paths, output, format, exclude or (), mark_unsure=mark_unsure, bom=csv_bom)
+    if output is None:
+        refuse_idle("needs --output", "overwrite")
+    return streams.images_to_stream(
+        task, paths, output, format, exclude or (), mark_unsure=mark_unsure, bom=csv_bom, overwrite=overwrite
+    )

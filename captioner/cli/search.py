@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from captioner.cli.options import MarkUnsure, app, choice, command, refuse_idle
+from captioner.cli.options import MarkUnsure, OverwriteFile, app, choice, command, refuse_idle
 from captioner.cli.terminal import is_watched
 from captioner.errors import CaptionerError
 from captioner.names import printable
@@ -50,11 +50,13 @@ def search(
     format: Annotated[str, choice(*FORMATS)] = "text",
     mark_unsure: MarkUnsure = None,
     output: Annotated[str | None, typer.Option(help="A file for the page of --format html.", metavar="FILE")] = None,
+    overwrite: OverwriteFile = False,
 ) -> int:
     """Finds photos and moments of videos by what their captions say, best first."""
     from captioner.atomic import write_atomic
     from captioner.cli.progress import note
     from captioner.outputs.index import search_folder
+    from captioner.outputs.marks import is_ours, refuse_to_replace
     from captioner.outputs.records import json_line
 
     if format not in FORMATS:
@@ -65,6 +67,10 @@ def search(
         refuse_idle("needs text", "mark_unsure")
     if format != "html":
         refuse_idle("needs --format html", "output")
+    if output is None:
+        refuse_idle("needs --output", "overwrite")
+    elif not overwrite:
+        refuse_to_replace(output, is_ours(os.path.realpath(output), ".html"))
     text = " ".join(words)
     hits = search_folder(folder, text, limit)
     if format == "html":

@@ -11,7 +11,9 @@ from captioner.cli.options import refuse_idle
 from captioner.cli.progress import ProgressBars
 from captioner.cli.terminal import is_watched, shown
 from captioner.errors import CaptionerError
+from captioner.files import open_regular
 from captioner.names import printable
+from captioner.outputs.marks import is_ours, refuse_to_replace
 from captioner.outputs.records import Record, count_unsure
 from captioner.outputs.writers import FORMATS, open_writer, segment_text
 from captioner.runs.inputs import STANDARD_INPUT, Inputs, find_inputs
@@ -31,6 +33,7 @@ def images_to_stream(
     *,
     mark_unsure: bool | None = None,
     bom: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Captions of photos to a file or to standard output."""
     from captioner.media.images import IMAGE_EXTENSIONS
@@ -38,8 +41,8 @@ def images_to_stream(
     task.check()
     inputs = find_photos(task, paths, (), exclude)
     task = replace(task, attention_names=picture_names(inputs) if task.attention_dir else {})
-    _check_output(output, inputs, IMAGE_EXTENSIONS)
     format = _chosen_format(format, output)
+    _check_output(output, inputs, IMAGE_EXTENSIONS, format, overwrite)
     return _to_stream(task, inputs, output, format, "image", "photos", mark_unsure, bom)
 
 
@@ -51,6 +54,7 @@ def clips_to_stream(
     exclude: Sequence[str] = (),
     *,
     bom: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Labels of clips to a file or to standard output."""
     from captioner.media.images import IMAGE_EXTENSIONS
@@ -58,8 +62,9 @@ def clips_to_stream(
 
     extensions = VIDEO_EXTENSIONS | (IMAGE_EXTENSIONS if task.still else frozenset())
     inputs = find_films(paths, (), exclude, extensions)
-    _check_output(output, inputs, extensions)
-    return _to_stream(task, inputs, output, _chosen_format(format, output), "clip", "clips", False, bom)
+    format = _chosen_format(format, output)
+    _check_output(output, inputs, extensions, format, overwrite)
+    return _to_stream(task, inputs, output, format, "clip", "clips", False, bom)
 
 
 def films_to_stream(
@@ -97,7 +102,14 @@ def files_to_stream(
     return _to_stream(task, inputs, None, _known(format, ("text", "jsonl")), None, "files", mark_unsure)
 
 
-def find_photos(task: CaptionImages, paths: Sequence[str], outputs: Sequence[str], patterns: Sequence[str]) -> Inputs:
+def find_photos(
+    task: CaptionImages,
+    paths: Sequence[str],
+    outputs: Sequence[str],
+    patterns: Sequence[str],
+    *,
+    may_be_empty: bool = False,
+) -> Inputs:
     """The photos that are meant; see `captioner.runs.inputs.find_inputs`."""
     from captioner.media.images import IMAGE_EXTENSIONS, UNDECODABLE_EXTENSIONS
 
@@ -105,19 +117,24 @@ def find_photos(task: CaptionImages, paths: Sequence[str], outputs: Sequence[str
         outputs = [*outputs, task.attention_dir]
     return find_inputs(
         paths, IMAGE_EXTENSIONS, exclude=outputs, patterns=patterns, undecodable=UNDECODABLE_EXTENSIONS,
-        remedy="convert to JPEG", standard_input=not outputs,
+        remedy="convert to JPEG", standard_input=not outputs, may_be_empty=may_be_empty,
     )  # fmt: skip
 
 
 def find_films(
-    paths: Sequence[str], outputs: Sequence[str], patterns: Sequence[str], extensions: Collection[str]
+    paths: Sequence[str],
+    outputs: Sequence[str],
+    patterns: Sequence[str],
+    extensions: Collection[str],
+    *,
+    may_be_empty: bool = False,
 ) -> Inputs:
     """The videos that are meant."""
     from captioner.media.videos import UNDECODABLE_EXTENSIONS
 
     return find_inputs(
         paths, extensions, exclude=outputs, patterns=patterns, undecodable=UNDECODABLE_EXTENSIONS,
-        remedy="convert to MP4",
+        remedy="convert to MP4", may_be_empty=may_be_empty,
     )  # fmt: skip
 
 
@@ -222,8 +239,10 @@ def _chain(first, rest):
     yield from rest
 
 
-def _check_output(output: str | None, inputs, extensions) -> None:
-    """An output that is an input, or a photo, is a slip of the hand; writing to it would destroy the photo."""
+def _check_output(
+    output: str | None, inputs: Inputs, extensions: Collection[str], format: str, overwrite: bool
+) -> None:
+    """An output that is an input, a photo or somebody else's is a slip of the hand; it would destroy that file."""
     if output is None or not os.path.exists(output):
         return
     files = [one.file for one in inputs if not one.error and one.file != STANDARD_INPUT]
@@ -233,3 +252,17 @@ def _check_output(output: str | None, inputs, extensions) -> None:
             f"{printable(output)}: exists and is an input, which would be overwritten; give --output another name",
             kind="usage",
         )
+    if not overwrite:
+        refuse_to_replace(output, _is_own(output, format, inputs[0].file))
+
+
+def _is_own(output: str, format: str, first: str) -> bool:
+    """Whether a file seems to be an earlier output in the same format; of text, one with the same first input."""
+    if format != "text":
+        return is_ours(os.path.realpath(output), f".{format}")
+    start = f"{printable(first)}: ".encode("utf-8", "backslashreplace")
+    try:
+        with open_regular(output) as file:
+            return file.read(len(start)) == start
+    except OSError:
+        return False

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import numpy as np
@@ -464,7 +464,8 @@ class ClipClassifier:
         size = None if self.region else self.image_size
         try:
             with VideoReader(path, every=options.interval, size=size, threads=self._threads) as reader:
-                return stream.watch(reader)
+                prediction = stream.watch(reader)
+                return replace(prediction, truncated=reader.truncated, warnings=tuple(reader.warnings))
         except VideoReadError as error:
             if is_still and error.kind == "not_a_video":
                 raise VideoReadError(

@@ -149,6 +149,11 @@ def report_table(report: Mapping) -> str:
     return "\n".join(lines)
 
 
+def coco_path(output: str | os.PathLike) -> Path:
+    """Where the results file of coco-caption lies beside a report."""
+    return Path(output).with_name(f"{Path(output).stem}.coco.json")
+
+
 def save_report(report: Mapping, output: str | os.PathLike) -> list[Path]:
     """Writes a report as JSON and, for captions, the results file of coco-caption beside it.
 
@@ -165,7 +170,7 @@ def save_report(report: Mapping, output: str | os.PathLike) -> list[Path]:
     write_atomic(output, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if "captions" not in report:
         return [output]
-    results = output.with_name(f"{output.stem}.coco.json")
+    results = coco_path(output)
     captions = {one["file"]: one["caption"] for one in report["captions"]}
     write_atomic(results, json.dumps(coco_results(captions), ensure_ascii=False) + "\n")
     return [output, results]

@@ -267,7 +267,8 @@ def _from_wide(values: np.ndarray) -> np.ndarray:
     another, become black.
     """
     usual = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
-    values = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # some kinds of NaN
+        values = values.astype(np.float64)
     values[~(np.abs(values) < _NO_DATA)] = 0.0
     highest = float(values.max(initial=0.0))
     high = float(np.quantile(values, _NEARLY_ALL, method="lower")) if values.size else 0.0

@@ -219,6 +219,8 @@ _TELLING = {
     "caption": ("caption", "score", "confidence", "alternatives"),
 }
 """Field that tells what a record is about, the most telling first, to those that such a record has."""
+_PARTS = {"score", "finished", "alternatives", "width", "height", "known", "windows"}
+"""Fields that come only with one that tells."""
 _MAY_BE_NONE = {"label", "model", "classifier"}
 
 
@@ -237,8 +239,8 @@ def read_record(path: str | os.PathLike) -> dict | None:
     except (OSError, CaptionerError):
         return None
     telling = next((name for name in _TELLING if name in record), None)
-    if telling is None:
-        return record if set(record) - {"file", "run", "thumbnail"} else None
+    if telling is None:  # of a task of another version, if it is whole
+        return record if set(record) - {"file", "run", "thumbnail"} and not _PARTS & set(record) else None
     is_whole = all(name in record and (record[name] is not None or name in _MAY_BE_NONE) for name in _TELLING[telling])
     is_whole &= all({"confidence", "labels"} <= set(one) for one in record.get("segments", ()))
     return record if is_whole else None

@@ -112,17 +112,19 @@ def image_text(record: Record, mark_unsure: bool = False) -> str:
 def clip_text(record: Record, mark_unsure: bool = False) -> str:
     """A clip's label as a line for people, with its probability, nothing known being one of the possibilities."""
     if record["label"] is not None:
-        return printable(f"{record['label']} ({certainty(record):.0%})")
-    nearest, _ = _descending(record["probabilities"])[0]
-    return printable(f"{NOTHING_KNOWN} (nearest: {nearest}, {certainty(record):.0%})")
+        said = f"{record['label']} ({certainty(record):.0%})"
+    else:
+        nearest, _ = _descending(record["probabilities"])[0]
+        said = f"{NOTHING_KNOWN} (nearest: {nearest}, {certainty(record):.0%})"
+    return "\n".join(map(printable, [said + _cut(record), *_notes(record)]))
 
 
 def video_text(record: Record, mark_unsure: bool = False) -> str:
     """A video's segments as lines for people, below a line about all of it; see `segment_text` and `image_text`."""
-    lines = [f"{clock(record['duration'])} long" + (", cut short" if record["truncated"] else "")]
+    lines = [f"{clock(record['duration'])} long" + _cut(record)]
     if record.get("classifier"):
         lines[0] += f", {record['label'] or NOTHING_KNOWN}"
-    lines += [f"    note: {warning}" for warning in record.get("warnings", ())]
+    lines += _notes(record)
     lines += [f"    {segment_text(segment, mark_unsure)}" for segment in record["segments"]]
     return "\n".join(printable(line) for line in lines)
 
@@ -361,6 +363,14 @@ def _sureness(record: Record) -> list[Any]:
 
 def _mark(record: Record) -> str:
     return f" (unsure: {record['unsure']})" if record.get("unsure") else ""
+
+
+def _cut(record: Record) -> str:
+    return ", cut short" if record.get("truncated") else ""
+
+
+def _notes(record: Record) -> list[str]:
+    return [f"    note: {warning}" for warning in record.get("warnings", ())]
 
 
 def _yes(value: bool | None) -> str:

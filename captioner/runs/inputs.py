@@ -82,6 +82,7 @@ def find_inputs(
     undecodable: Collection[str] = (),
     remedy: str = "convert them",
     standard_input: bool = False,
+    may_be_empty: bool = False,
 ) -> Inputs:
     """Every file to work on, in the order of the paths; folders are searched to the bottom and sorted as people count.
 
@@ -101,6 +102,7 @@ def find_inputs(
             counted.
         remedy: What to do with those.
         standard_input: Whether `STANDARD_INPUT` may be among the paths.
+        may_be_empty: Whether folders without a file are no error.
 
     Raises:
         CaptionerError: ``kind="usage"``: no path was given, or there is nothing under the paths and no error to report.
@@ -130,7 +132,7 @@ def find_inputs(
             found.passed_over += search.passed_over
         elif not _matches(patterns, os.path.basename(name), name):
             found.append(Input(name, _output_name(name)))
-    if not found:
+    if not found and not may_be_empty:
         raise CaptionerError(
             f"nothing found in {', '.join(map(printable, names))}: no file there, hidden ones aside, ends in one of "
             + " ".join(sorted(extensions))

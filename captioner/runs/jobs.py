@@ -397,7 +397,7 @@ def picture_names(inputs: Sequence[Input]) -> dict[str, str]:
 
     The extension of the photo is left out, but for photos that differ in nothing else.
     """
-    root = os.path.commonpath([os.path.dirname(one.absolute) for one in inputs])
+    root = os.path.commonpath([os.path.dirname(one.absolute) for one in inputs]) if inputs else ""
     whole = {one.file: os.path.relpath(one.absolute, root) for one in inputs}
     taken = Counter(os.path.splitext(name)[0].casefold() for name in dict.fromkeys(whole.values()))
     return {file: _fitting(name, taken) for file, name in whole.items()}

@@ -186,10 +186,16 @@ def test_strange_names(run, tiny_captioner, tmp_path):
         assert status == 0 and len(out.splitlines()) == len(strange) + (format == "csv") and "\x1b" not in out
 
 
-def test_output_that_exists(run, photos, tiny_captioner, tmp_path):
-    (tmp_path / "out.txt").write_text("old")
-    assert run("image", photos / "1.png", "--model", tiny_captioner, "--output", tmp_path / "out.txt")[0] == 0
-    assert (tmp_path / "out.txt").read_text().startswith(str(photos / "1.png"))
+@pytest.mark.parametrize("name", ["out.txt", "out.csv", "out.json", "out.jsonl"])
+def test_an_output_of_somebody_elses_is_replaced_only_if_asked_for(run, photos, tiny_captioner, tmp_path, name):
+    output = tmp_path / name
+    output.write_text("mine")
+    arguments = ["image", photos / "1.png", "--model", tiny_captioner, "--max-length", 2, "--output", output]
+    status, _, err = run(*arguments)
+    assert status == 2 and f"{name}: is there" in err and "--overwrite" in err and output.read_text() == "mine"
+    for options in (["--overwrite"], []):  # then it is its own
+        assert run(*arguments, *options)[0] == 0
+        assert str(photos / "1.png") in output.read_text()
 
 
 @pytest.mark.parametrize("victim", ["input", "other"])
@@ -483,7 +489,7 @@ def test_short_help(run):
     ("arguments", "reason"),
     [
         (["image", "{photos}", "--time-limit", "3"], "--time-limit needs a folder"),
-        (["image", "{photos}", "--overwrite"], "--overwrite needs a folder"),
+        (["image", "{photos}", "--overwrite"], "--overwrite needs --output"),
         (["image", "{photos}", "--temperature", "0.5"], "temperature does nothing with strategy 'beam'"),
         (["image", "{photos}", "--strategy", "greedy", "--beam-size", "5"], "beam_size does nothing"),
         (["image", "{photos}", "--csv-bom"], "--csv-bom needs CSV"),
@@ -595,7 +601,15 @@ def test_evaluate(run, photos, tiny_captioner, tmp_path):
     assert [set(one) for one in json.loads((tmp_path / "report.coco.json").read_text())] == [
         {"image_id", "caption"}
     ] * 3
-    status, _, err = run("evaluate", "--model", tiny_captioner, "--data", data, "--split", "dev")
+    evaluate = ["evaluate", "--model", tiny_captioner, "--data", data]
+    assert run(*evaluate, "--output", output)[0] == 1, "its own are replaced"
+    for name in ("report.json", "report.coco.json"):
+        output.unlink(missing_ok=True)
+        (tmp_path / name).write_text('[{"image_id": "mine", "caption": "mine"}]')
+        status, out, err = run(*evaluate, "--output", output)
+        assert (status, out) == (2, "") and f"{name}: is there" in err and "mine" in (tmp_path / name).read_text()
+    assert run(*evaluate, "--output", output, "--overwrite")[0] == 1
+    status, _, err = run(*evaluate, "--split", "dev")
     assert status == 2 and "dev" in err
 
 
@@ -734,7 +748,16 @@ def test_classify(run, films, monkeypatch, tmp_path):
     assert status == 1 and len(err.splitlines()) == 1
     records = lines(out)
     assert names(records, films) == ["a.avi", "a.mp4", "sub/b.mp4", "sub/broken.mp4"]
-    assert set(records[1]) == {"file", "label", "probability", "probabilities", "known", "windows"}
+    assert set(records[1]) == {
+        "file",
+        "label",
+        "probability",
+        "probabilities",
+        "known",
+        "truncated",
+        "warnings",
+        "windows",
+    }
     assert [record.get("label") for record in records] == [None, "running", None, None]
     assert set(records[1]["windows"][0]) == {"start", "end", "label", "probability", "known"} and "error" in records[3]
     status, out, _ = run(

@@ -149,6 +149,12 @@ def test_results_of_files_that_are_gone(caption, photos, tmp_path, run):
     assert "dropped: 1" in caption(source, "--output", output, "--prune")[2]
     assert len((output / "results.jsonl").read_text().splitlines()) == 1 and not (output / "2.jpg.json").exists()
     assert caption(source, "--prune")[0] == 2
+    (source / "1.png").unlink()
+    assert "Results of files that are gone: 1" in caption(source, "--output", output)[2]
+    status, _, err = caption(source, "--output", output, "--prune", "--formats", "csv,html")
+    assert status == 0 and "dropped: 1" in err and not (output / "1.png.json").exists()
+    assert (output / "results.jsonl").read_text() == ""
+    assert caption(source, "--output", tmp_path / "other")[0] == 2, "nothing there, and no run before"
 
 
 def test_a_full_disk_is_not_the_fault_of_photos(caption, photos, tmp_path):

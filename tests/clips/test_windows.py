@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from clip_makers import CHANNELS, SIZE, FakeCaptioner, save_classifier
-from media_makers import grey_frames, write_video
+from media_makers import grey_frames, index_first, write_video
 from tiny_models import rewrite
 
 import captioner
@@ -21,7 +21,10 @@ from captioner.clips.local_motion import LocalMotionMeter, mirrored_cells
 from captioner.clips.motion import MotionMeter
 from captioner.clips.windows import Sample, WindowCutter, WindowOptions, WindowSampler, measure_window
 from captioner.errors import CaptionerError, ImageReadError, ModelLoadError, VideoReadError
+from captioner.media.videos import VideoReader
 from captioner.models.saving import model_names, read_model
+from captioner.outputs.records import record_of
+from captioner.outputs.writers import clip_text
 
 HEADS = [pytest.param({"cell": "gru"}, id="gru"), pytest.param({"cell": "ridge", "members": 1}, id="ridge")]
 
@@ -50,6 +53,20 @@ def classifier(tmp_path):
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp("videos") / "two seconds.mp4", grey_frames(44), fps=20.0)
+
+
+def test_what_is_missing_or_damaged_is_told(classifier, video, tmp_path):
+    path = tmp_path / "cut.mp4"
+    data = bytearray(index_first(video.read_bytes()))
+    data[-2000:] = bytes(2000)
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        assert list(reader) and reader.truncated and reader.warnings
+    prediction = classifier.classify(path)
+    assert prediction.truncated and prediction.warnings == tuple(reader.warnings)
+    first, *notes = clip_text(record_of(path, prediction)).split("\n")
+    assert first.endswith(", cut short") and notes == [f"    note: {warning}" for warning in reader.warnings]
+    assert not classifier.classify(video).truncated
 
 
 def cut(times, *, window=1.0, stride=0.5, duration=None):

@@ -94,12 +94,14 @@ def test_an_edited_result_is_none(tmp_path, record, change):
 
 @pytest.mark.parametrize(
     "missing",
-    ["file", "caption", "score", "alternatives", "duration", "fps", "label", "truncated", "model", "probability"],
+    [
+        *("file", "caption", "score", "alternatives", "duration", "fps", "label", "truncated", "model", "probability"),
+        *("segments", "probabilities"),
+    ],
 )
 def test_what_every_reader_needs_is_there(tmp_path, missing):
     for record in (PHOTO, VIDEO, CLIP):
-        # Without its caption a record is no photo's any more, and the model of a photo is not looked at.
-        if missing in record and not (missing in ("caption", "model") and record is PHOTO):
+        if missing in record and not (missing == "model" and record is PHOTO):  # which is not looked at
             part = {key: value for key, value in record.items() if key != missing}
             assert read_record(write(tmp_path, part)) is None
     assert read_record(write(tmp_path, {"run": RUN, "file": "a"})) is None
