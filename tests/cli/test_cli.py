@@ -804,7 +804,7 @@ def test_windows_of_clips_are_those_of_the_method(run, films, classifier, chosen
 def test_senseless_requests_for_clips(run, films, classifier, tmp_path, options, reason):
     output = tmp_path / "labels.txt"
     output.write_text("old")
-    status, out, err = run("classify", films, "--output", output, *options)
+    status, out, err = run("classify", films, "--output", output, "--overwrite", *options)
     assert (status, out) == (2, "") and reason in err and len(err.splitlines()) == 1
     assert output.read_text() == "old"
 
