@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, and what is committed of them is complete, small and free of private paths."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ def output_texts(cell):
                 yield content if isinstance(content, str) else str(content)
 
 
+def executed(path, folder, timeout):
+    """The notebook, run in a folder; an error in a cell is raised with the cell."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    resources = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=resources).execute()
+    return notebook
+
+
 def test_there_are_five():
     assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_"]
 
@@ -42,6 +54,23 @@ def test_what_is_committed_is_whole_and_small(path):
     assert any(PICTURES & set(output.get("data", {})) for output in outputs)
     leaks = [PRIVATE.search(text) for cell in cells(path) for text in output_texts(cell)]
     assert not [leak[0] for leak in leaks if leak]
+
+
+def open_with_picture(notebook):
+    """Puts the picture of the cell that is tagged "opening" into the first cell, so that readers see it first."""
+    (cell,) = [cell for cell in notebook.cells if "opening" in cell.metadata.get("tags", [])]
+    found = [(kind, output.data[kind]) for output in cell.outputs for kind in PICTURES & set(output.get("data", {}))]
+    notebook.cells[0]["attachments"] = {"opening": dict(found[-1:])}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_thing_to_see_is_a_picture_of_what_comes(path):
+    notebook = nbformat.read(path, as_version=4)
+    first = notebook.cells[0]
+    assert "(attachment:opening)" in first.source
+    before = first.attachments
+    open_with_picture(notebook)
+    assert first.attachments == before, f"make it anew: python tests/test_notebooks.py {path.name}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -61,13 +90,18 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
         pytest.skip("the shipped captioner is absent")
     monkeypatch.setenv("CAPTIONER_NOTEBOOK", "small")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute()  # raises with the cell and the error
+    notebook = executed(path, tmp_path, timeout=300)
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any(PICTURES & set(output.get("data", {})) for output in shown)
+
+
+if (
+    __name__ == "__main__"
+):  # makes the outputs of notebooks anew: python tests/test_notebooks.py 1_caption_photos.ipynb ...
+    for name in sys.argv[1:]:
+        made = executed(FOLDER / name, FOLDER, timeout=None)
+        for cell in made.cells:
+            cell.metadata.pop("execution", None)  # when it ran
+        made.metadata.pop("widgets", None)
+        open_with_picture(made)
+        nbformat.write(made, FOLDER / name)
