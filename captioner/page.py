@@ -1,4 +1,4 @@
-"""The web page of ``captioner serve``: a photo to captions and where the model looked, a clip to what happens.
+"""The web page of ``captioner serve``: a photo to captions and where the model looked, a video to what happens when.
 
 Files come from whoever reaches the page. Gradio hands them on as they are, so that only `captioner.media` decodes them;
 they lie in a folder that only this user can enter, and are deleted after use.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import html
 import ipaddress
 import os
 import shutil
@@ -15,14 +16,18 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from captioner.errors import CaptionerError, needs_extra
 from captioner.media.images import name_of
 from captioner.names import printable
 from captioner.results import NOTHING_KNOWN
+
+if TYPE_CHECKING:
+    from captioner.results import Caption, VideoAnalysis
 
 MAX_UPLOAD = 200 * 2**20
 """Bytes of the largest file, and of the largest request, that the page takes."""
@@ -34,9 +39,10 @@ KEPT_SECONDS = 600
 """Seconds after which a file is deleted that was sent and not used, and the picture of a result."""
 
 CLIP_SECONDS = 300
-"""Seconds that a clip may be computed."""
+"""Seconds that a clip may be computed, and all files of a visitor together."""
 
 Rows = list[list[str]]
+Progress = Callable[[float], None]
 
 
 class Page:
@@ -55,10 +61,10 @@ class Page:
         from captioner.videos.analyzer import VideoAnalyzer
 
         self._captioner = load(model)
-        self._analyzer = VideoAnalyzer(self._captioner, classifier, thumbnails=False)
+        self._analyzer = VideoAnalyzer(self._captioner, classifier)
         self._lock = threading.Lock()  # one computation at a time uses all cores already
 
-    def caption_photo(self, path: str, beam_size: int = 3) -> tuple[str, Rows, Any]:
+    def caption_photo(self, path: str, beam_size: int = 3) -> tuple[str, str, dict[str, float], Rows, list]:
         """Captions a photo.
 
         Args:
@@ -66,46 +72,47 @@ class Page:
             beam_size: Captions followed, and shown.
 
         Returns:
-            The caption as a sentence; rows of caption and confidence, best first; a picture of where the model looked,
-            uint8 (H, W, 3).
+            The caption as a sentence; how sure it is; tags with their probabilities; rows of caption and confidence,
+            best first; pairs of picture, uint8 (H, W, 3), and text: the photo, then where the model looked, by word.
 
         Raises:
             CaptionerError: The photo cannot be read.
         """
-        import io
-
         from captioner.media.images import read_image
-        from captioner.outputs.plots import attention_figure
+        from captioner.outputs.plots import attention_overlays
 
         image = read_image(path)
         with self._lock:
             caption = self._captioner.caption(path, beam_size=beam_size, n_best=beam_size)
         rows = [[printable(one.text), f"{one.confidence:.0%}"] for one in (caption, *caption.alternatives)]
-        looks = read_image(io.BytesIO(attention_figure(image, caption).to_png()))
-        return printable(str(caption)), rows, looks
+        image = image[:: max(1, image.shape[0] // 400), :: max(1, image.shape[1] // 400)]
+        shares = [word.probability if word.confidence is None else word.confidence for word in caption.words]
+        texts = [f"{printable(word.text)} {share:.0%}" for word, share in zip(caption.words, shares, strict=True)]
+        looks = [(image, "the photo"), *zip(attention_overlays(image, caption), texts, strict=True)]
+        return printable(str(caption)), _sureness(caption), dict(caption.tags), rows, looks
 
-    def watch_clip(self, path: str) -> tuple[dict[str, float], Rows]:
-        """Says what happens in a clip.
+    def watch_clip(
+        self, path: str, progress: Progress = lambda fraction: None, film: str | None = None
+    ) -> tuple[dict[str, float], str, dict[str, str]]:
+        """Says what happens in a video.
+
+        Args:
+            path: The file.
+            progress: Is told the share that is done, 0..1.
+            film: Where a browser finds the video, relative to the page; None for a report without a player.
 
         Returns:
-            Label to probability over the whole clip, nothing known among them, empty without a classifier; rows of
-            start, end, caption.
+            Label to probability over the whole video, nothing known among them, empty without a classifier; the report
+            as HTML; files, from name to text: subtitles, tables, the record.
 
         Raises:
-            CaptionerError: The clip cannot be read, or takes longer than `CLIP_SECONDS`.
+            CaptionerError: The video cannot be read, or takes longer than `CLIP_SECONDS`.
         """
-        from captioner.outputs.writers import clock
+        from captioner.outputs.records import record_of, with_thumbnails
+        from captioner.outputs.report import video_page
+        from captioner.outputs.writers import video_sidecars
 
-        with self._lock:
-            deadline = time.monotonic() + CLIP_SECONDS
-
-            def go_on(fraction: float) -> None:
-                if time.monotonic() > deadline:
-                    message = f"{name_of(path)}: takes longer than {CLIP_SECONDS} s; send a shorter clip"
-                    raise CaptionerError(message, kind="timeout")
-
-            analysis = self._analyzer.analyze(path, go_on)
-        rows = [[clock(one.start), clock(one.end), printable(str(one.caption))] for one in analysis.segments]
+        analysis = self._watch(path, time.monotonic() + CLIP_SECONDS, progress)
         seconds = sum(window.end - window.start for window in analysis.labels)
         labels: dict[str, float] = {}
         for window in analysis.labels:
@@ -114,7 +121,83 @@ class Page:
                 labels[label] = labels.get(label, 0.0) + probability * weight
         if labels and analysis.label is None:  # the page headlines what is likeliest
             labels = {NOTHING_KNOWN: 1.0 - max(labels.values())}
-        return labels, rows
+        record = with_thumbnails(record_of(os.path.basename(path), analysis), analysis.segments)
+        files = {f"captions.{extension}": make(record) for extension, make in video_sidecars().items()}
+        return labels, video_page(record, film), files
+
+    def caption_files(
+        self, paths: Sequence[str], progress: Progress = lambda fraction: None
+    ) -> tuple[Rows, dict[str, str]]:
+        """Captions photos and videos; one that cannot be read is said in its place.
+
+        Args:
+            paths: The files.
+            progress: Is told the share that is done, 0..1.
+
+        Returns:
+            Rows of file, time, caption, confidence, why it is unsure, and tags; files, from name to text.
+        """
+        from captioner.media.videos import VIDEO_EXTENSIONS
+        from captioner.outputs.records import json_line, record_of, with_thumbnail, with_thumbnails, without_thumbnails
+        from captioner.outputs.report import images_page, videos_page
+        from captioner.outputs.writers import clock, to_csv
+
+        deadline = time.monotonic() + CLIP_SECONDS
+        photos, films, rows = [], [], []
+        for number, path in enumerate(paths):
+            name, is_film = os.path.basename(path), os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS
+            try:
+                if is_film:
+                    share = lambda fraction, done=number: progress((done + fraction) / len(paths))  # noqa: E731
+                    analysis = self._watch(path, deadline, share)
+                    record = with_thumbnails(record_of(name, analysis), analysis.segments)
+                else:
+                    self._check_time(path, deadline)
+                    with self._lock:
+                        caption = self._captioner.caption(path, attention=False)
+                    record = with_thumbnail(record_of(name, caption), caption.picture and caption.picture())
+            except CaptionerError as error:
+                record = record_of(name, error)
+                rows.append([printable(name), "", printable(_unnamed(error, path)), "", "", ""])
+            else:
+                for one in record.get("segments", [record]):
+                    found = ", ".join(f"{tag['tag']} {tag['probability']:.0%}" for tag in one["tags"])
+                    at = clock(one["start"]) if is_film else ""
+                    said = [printable(one["caption"]), f"{one['confidence']:.0%}", one["unsure"] or "", found]
+                    rows.append([printable(name), at, *said])
+            (films if is_film else photos).append(record)
+            progress((number + 1) / len(paths))
+        lines = "".join(json_line(without_thumbnails(record)) + "\n" for record in (*photos, *films))
+        files = {"captions.jsonl": lines}
+        if photos:
+            files |= {"photos.csv": to_csv(photos, "image"), "photos.html": images_page((one, None) for one in photos)}
+        if films:
+            files |= {"videos.csv": to_csv(films, "video"), "videos.html": videos_page((one, None) for one in films)}
+        return rows, files
+
+    def _watch(self, path: str, deadline: float, progress: Progress) -> VideoAnalysis:
+        def go_on(fraction: float) -> None:
+            self._check_time(path, deadline)
+            progress(fraction)
+
+        with self._lock:
+            return self._analyzer.analyze(path, go_on)
+
+    def _check_time(self, path: str, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            message = f"{name_of(path)}: takes longer than {CLIP_SECONDS} s; send shorter or fewer files"
+            raise CaptionerError(message, kind="timeout")
+
+
+def _sureness(caption: Caption) -> str:
+    familiarity = "" if caption.familiarity is None else f", familiarity {caption.familiarity:.0%}"
+    unsure = f", unsure: {caption.unsure}" if caption.unsure else ""
+    return f"confidence {caption.confidence:.0%}{familiarity}{unsure}"
+
+
+def _unnamed(error: CaptionerError, path: str) -> str:
+    """The message without the file's name, which is of Gradio's making and says nothing to the visitor."""
+    return str(error).replace(name_of(path), "The file")
 
 
 class Uploads:
@@ -123,6 +206,13 @@ class Uploads:
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="captioner-page-")  # which nobody else may enter
         atexit.register(shutil.rmtree, self.path, ignore_errors=True)
+
+    def keep(self, files: Mapping[str, str]) -> list[str]:
+        """Writes files, from name to text, for the visitor to fetch; gives their paths."""
+        folder = Path(tempfile.mkdtemp(dir=self.path))
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="")
+        return [str(folder / name) for name in files]
 
     def remove(self, path: str) -> None:
         """Deletes a file that has been used."""
@@ -193,6 +283,8 @@ class Guard:
             return 403, "This page does not answer under that name; start it with --allow-host NAME."
         if origin and urlsplit(origin).netloc != host:
             return 403, "This page answers only what it asks itself."
+        if "file=" in scope["path"] and "://" in scope["path"]:  # Gradio would fetch it
+            return 403, "Addresses are not fetched."
         if scope.get("method") in ("GET", "HEAD", "OPTIONS", None):
             return None
         if not length.isdecimal():
@@ -225,23 +317,47 @@ def build_page(page: Page, uploads: Uploads | None = None) -> Any:
     uploads = uploads or Uploads()
     os.environ["GRADIO_TEMP_DIR"] = uploads.path
     gr = _gradio()
+    from captioner.media.examples import example_film
 
-    def explained(function):
-        def call(path, *arguments):
-            if path is None:
-                raise gr.Error("Choose a file first.")
+    photos, film = _examples()
+    gr.set_static_paths([os.path.dirname(film)] if film else [])
+
+    @contextlib.contextmanager
+    def explained(paths: Sequence[str | None]) -> Iterator[None]:
+        if not paths or None in paths:
+            raise gr.Error("Choose a file first.")
+        try:
+            yield
+        except CaptionerError as error:
+            raise gr.Error(printable(_unnamed(error, str(paths[0])))) from error
+
+    def caption(path: str, beam_size: int = 3):
+        """Captions a photo: sentence, how sure it is, tags, captions with confidence, where it looked by word."""
+        with explained([path]):
             try:
-                return function(path, *arguments)
-            except CaptionerError as error:
-                # The file has a name of Gradio's own making, which says nothing to the visitor.
-                raise gr.Error(printable(str(error).replace(name_of(str(path)), "The file"))) from error
+                return page.caption_photo(path, int(beam_size))
             finally:
                 uploads.remove(path)
 
-        return call
+    def watch(path: str, progress=gr.Progress()):  # noqa: B008 (so that Gradio knows it)
+        """Says what happens when in a video: labels, a report as HTML, files (json, srt, vtt, csv, txt)."""
+        with explained([path]):
+            # The film stays for the player until it is swept away.
+            labels, report, files = page.watch_clip(path, progress, f"gradio_api/file={path}")
+            return labels, _framed(report), uploads.keep(files)
 
-    def file(label: str) -> Any:
-        component = gr.File(label=label)
+    def caption_files(paths: list[str], progress=gr.Progress()):  # noqa: B008
+        """Captions several: rows of file, time, caption, confidence, unsure, tags; files (jsonl, csv, html)."""
+        with explained(paths):
+            try:
+                rows, files = page.caption_files(paths, progress)
+            finally:
+                for path in paths:
+                    uploads.remove(path)
+            return rows, uploads.keep(files)
+
+    def file(label: str, count: str = "single") -> Any:
+        component = gr.File(label=label, file_count=count)
         keep = component.async_move_resource_to_block_cache
 
         async def keep_unless_address(path):
@@ -263,26 +379,86 @@ def build_page(page: Page, uploads: Uploads | None = None) -> Any:
                     photo = file("Photo")
                     beam_size = gr.Slider(2, 10, value=3, step=1, label="Captions to follow")
                     look = gr.Button("Caption", variant="primary")
+                    chosen = photos and gr.Gallery(
+                        photos, label="Or one of these", columns=4, height=150, allow_preview=False, interactive=False
+                    )
                 with gr.Column():
-                    sentence = gr.Textbox(label="Caption")
-                    others = gr.Dataframe(headers=["caption", "confidence"], label="Captions, best first")
-            looks = gr.Image(label="Where it looked for each word", interactive=False)
-            look.click(
-                explained(page.caption_photo), [photo, beam_size], [sentence, others, looks],
-                concurrency_limit=1, api_name="caption",
-            ).then(None, None, photo, js="() => null")  # fmt: skip
-        with gr.Tab("Clip"):
+                    sentence = gr.Textbox(label="Caption", lines=2)
+                    sureness = gr.Textbox(label="How sure")
+                    tags = gr.Label(label="Tags")
+                    others = gr.Dataframe(
+                        headers=["caption", "confidence"], label="Captions, best first", wrap=True, interactive=False
+                    )
+            looks = gr.Gallery(
+                label="Where it looked, word by word", columns=4, height="auto", object_fit="contain", interactive=False
+            )
+            answers = [sentence, sureness, tags, others, looks]
+            look.click(caption, [photo, beam_size], answers, concurrency_limit=1, api_name="caption").then(
+                None, None, photo, js="() => null"
+            )
+            if photos:
+
+                def caption_example(beam_size, selected):
+                    return page.caption_photo(photos[selected.index], int(beam_size))
+
+                caption_example.__annotations__["selected"] = gr.SelectData  # Gradio looks for it, and not in here
+                chosen.select(caption_example, beam_size, answers, concurrency_limit=1, api_visibility="private")
+        with gr.Tab("Video"):
             with gr.Row():
                 with gr.Column():
-                    clip = file("Clip")
-                    watch = gr.Button("Watch", variant="primary")
+                    clip = file("Video")
+                    watch_it = gr.Button("Watch", variant="primary")
+                    example = film and gr.Button("Or watch this example")
                 with gr.Column():
                     label = gr.Label(label="What happens", num_top_classes=5)
-                    segments = gr.Dataframe(headers=["from", "to", "caption"], label="What it shows")
-            watch.click(
-                explained(page.watch_clip), [clip], [label, segments], concurrency_limit=1, api_name="watch"
-            ).then(None, None, clip, js="() => null")
+                    subtitles = gr.File(label="Subtitles and tables", file_count="multiple", interactive=False)
+            report = gr.HTML(min_height=20)
+            watched = [label, report, subtitles]
+            watch_it.click(watch, clip, watched, concurrency_limit=1, api_name="watch").then(
+                None, None, clip, js="() => null"
+            )
+            if film:
+
+                def watch_example(progress=gr.Progress()):  # noqa: B008
+                    if not os.path.exists(film):
+                        example_film(photos, film)
+                    return watch(film, progress)
+
+                example.click(watch_example, None, watched, concurrency_limit=1, api_visibility="private")
+        with gr.Tab("Several files"):
+            several = file("Photos and videos", "multiple")
+            caption_all = gr.Button("Caption all", variant="primary")
+            table = gr.Dataframe(
+                headers=["file", "time", "caption", "confidence", "unsure", "tags"],
+                label="Captions",
+                wrap=True,
+                interactive=False,
+            )
+            results = gr.File(label="Tables and reports", file_count="multiple", interactive=False)
+            caption_all.click(
+                caption_files, several, [table, results], concurrency_limit=1, api_name="caption_files"
+            ).then(None, None, several, js="() => null")
     return blocks
+
+
+def _examples() -> tuple[list[str], str | None]:
+    """Photos to click on, and where a film is to be made of them; none where scikit-image is not installed."""
+    from captioner.media.examples import example_photos
+
+    try:
+        photos = example_photos()
+    except CaptionerError:
+        return [], None
+    folder = tempfile.mkdtemp(prefix="captioner-example-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copies = [shutil.copy(photo, folder) for photo in photos]  # so that addresses do not tell where packages lie
+    return copies, os.path.join(folder, "example.webm")
+
+
+def _framed(report: str) -> str:
+    """A report as a page within the page."""
+    style = "width: 100%; height: 85vh; border: 0"
+    return f'<iframe title="Report" srcdoc="{html.escape(report)}" style="{style}"></iframe>'
 
 
 def serve(
@@ -317,8 +493,9 @@ def serve(
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     try:
         blocks.launch(
-            server_name=host, server_port=port, share=False, max_file_size=MAX_UPLOAD, theme=theme, footer_links=[],
-            ssr_mode=False, app_kwargs={"middleware": [Middleware(Guard, names=names, uploads=uploads)]},
+            server_name=host, server_port=port, share=False, max_file_size=MAX_UPLOAD, theme=theme,
+            footer_links=["api"], run_history=False, ssr_mode=False,
+            app_kwargs={"middleware": [Middleware(Guard, names=names, uploads=uploads)]},
         )  # fmt: skip
     except OSError as error:
         raise CaptionerError(f"cannot listen on {host}:{port}: {error}; choose another --port", kind="usage") from error

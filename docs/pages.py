@@ -23,6 +23,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.nav = [
         {"Overview": "README.md"},
         {"Unsure captions": "unsure.md"},
+        {"The web page": "serve.md"},
         {"Reference": "reference.md"},
         {"Notebooks": found("notebooks/*.ipynb")},
         {"Models": [{Path(card).parent.name: card} for card in found("saved_models/*/README.md")]},

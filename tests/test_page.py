@@ -21,6 +21,7 @@ from PIL import Image
 import captioner
 from captioner import page as page_module
 from captioner.errors import CaptionerError
+from captioner.outputs.writers import video_sidecars
 from captioner.page import KEPT_SECONDS, MAX_UPLOAD, Guard, Page, Uploads, build_page, serve
 
 
@@ -37,17 +38,44 @@ def photo(tmp_path_factory):
 
 
 def test_a_photo(page, photo, tiny_captioner):
-    sentence, rows, looks = page.caption_photo(str(photo), 3)
+    sentence, sureness, tags, rows, looks = page.caption_photo(str(photo), 3)
     caption = captioner.load(tiny_captioner).caption(photo, beam_size=3, n_best=3)
-    assert sentence == str(caption)
+    assert sentence == str(caption) and tags == dict(caption.tags)
+    assert sureness.startswith(f"confidence {caption.confidence:.0%}") and f"unsure: {caption.unsure}" in sureness
     assert [text for text, _ in rows] == [caption.text, *(one.text for one in caption.alternatives)]
-    assert looks.dtype == np.uint8 and looks.shape[2] == 3
+    assert all(picture.dtype == np.uint8 and picture.shape == (60, 80, 3) for picture, _ in looks)
+    assert [text.split()[0] for _, text in looks[1:]] == [word.text for word in caption.words]
+
+
+def noise(path, seconds=3):
+    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    codec = "VP80" if path.suffix == ".webm" else "mp4v"
+    return str(write_video(path, [frame] * 10 * seconds, fps=10, codec=codec))
 
 
 def test_a_clip(page, tmp_path):
-    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    labels, rows = page.watch_clip(str(write_video(tmp_path / "clip.mp4", [frame] * 30, fps=10)))
-    assert labels == {} and rows[0][0] == "0:00" and all(len(row) == 3 for row in rows)
+    told = []
+    labels, report, files = page.watch_clip(noise(tmp_path / "clip.mp4"), told.append, "files/clip.mp4")
+    assert labels == {} and "clip.mp4</h1>" in report and 'src="./files/clip.mp4"' in report
+    assert files["captions.vtt"].startswith("WEBVTT\n\n00:00:00.000 --> ") and set(files) == {
+        f"captions.{extension}" for extension in video_sidecars()
+    }
+    assert told == sorted(told) and told[-1] == pytest.approx(1, abs=0.1)
+
+
+def test_several_files(page, photo, tmp_path):
+    (tmp_path / "text.png").write_text("no photo")
+    told = []
+    rows, files = page.caption_files(
+        [str(photo), noise(tmp_path / "clip.mp4"), str(tmp_path / "text.png")], told.append
+    )
+    assert [row[:2] for row in rows] == [["photo.png", ""], ["clip.mp4", "0:00"], ["text.png", ""]]
+    assert rows[2][2].startswith("The file: is not an image") and rows[0][4] in ("unfamiliar", "low confidence", "")
+    assert told == sorted(told) and told[-1] == 1
+    records = [json.loads(line) for line in files["captions.jsonl"].splitlines()]
+    assert [record["file"] for record in records] == ["photo.png", "text.png", "clip.mp4"]
+    assert "data:image/jpeg" in files["photos.html"] and "thumbnail" not in files["captions.jsonl"]
+    assert [name for name in files if name.endswith(".csv")] == ["photos.csv", "videos.csv"]
 
 
 def test_a_file_that_is_no_photo(page, tmp_path):
@@ -81,9 +109,8 @@ class Recorder:
 
 def test_a_clip_that_takes_too_long(page, tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "CLIP_SECONDS", -1)
-    frame = np.zeros((48, 64, 3), np.uint8)
     with pytest.raises(CaptionerError, match=r"clip\.mp4: takes longer than -1 s") as caught:
-        page.watch_clip(str(write_video(tmp_path / "clip.mp4", [frame] * 30, fps=10)))
+        page.watch_clip(noise(tmp_path / "clip.mp4"))
     assert caught.value.kind == "timeout"
 
 
@@ -190,7 +217,7 @@ def test_over_http(page, photo, tmp_path):
     try:
         assert address.startswith("http://127.0.0.1:")
         client = Client(address, verbose=False)
-        sentence, _, _ = client.predict(handle_file(str(photo)), 3, api_name="/caption")
+        sentence, *_ = client.predict(handle_file(str(photo)), 3, api_name="/caption")
         assert sentence == page.caption_photo(str(photo), 3)[0]
     finally:
         blocks.close()
@@ -257,11 +284,14 @@ def test_served(served, photo):
 
     status, text = upload(port, photo.read_bytes(), "photo.png")
     assert status == 200
+    endpoints = json.loads(ask(port, "GET", "/gradio_api/info")[1])["named_endpoints"]
+    assert set(endpoints) == {"/caption", "/watch", "/caption_files"}
+    assert all(one["description"] for one in endpoints.values())
     (path,) = json.loads(text)
     assert kept() == [Path(path)] and os.stat(path).st_mode & 0o077 == os.stat(uploads).st_mode & 0o077 == 0
     said = caption(port, path)
     assert "event: complete" in said and not os.path.exists(path)
-    assert len(kept()) == 1, "the picture of where it looked"
+    assert kept() and all(one.suffix == ".webp" for one in kept()), "the pictures of where it looked"
     assert all(os.stat(one).st_mode & 0o077 == 0 for one in kept())
 
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
@@ -277,6 +307,7 @@ def test_served(served, photo):
     for path in ("/etc/hostname", "http://127.0.0.1:1/x.png", "https://example.com/x.png", str(photo)):
         assert "event: error" in caption(port, path)
     assert photo.exists()
+    assert ask(port, "GET", "/gradio_api/file=https://example.com/x.png")[0] == 403
 
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
         before = kept()

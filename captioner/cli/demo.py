@@ -18,14 +18,11 @@ import typer
 
 from captioner.cli.options import Model, app, command
 from captioner.cli.terminal import is_watched
-from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     from captioner.outputs.records import Record
 
-DEMO_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
-FILM = "photos.mp4"
-_SECONDS, _RATE, _SIZE = 3, 10, (320, 240)  # of each photo in the film, frames a second, pixels
+FILM = "photos.webm"
 _CELLS = {"photo": 28, "film": 16}  # columns of a picture on a terminal
 
 NEXT = """
@@ -42,10 +39,11 @@ def demo(
 ) -> int:
     """Captions the real photographs inside scikit-image, and a short film made of them."""
     from captioner.cli.progress import note
+    from captioner.media.examples import example_film, example_photos
     from captioner.runs.inputs import Input
     from captioner.runs.jobs import CaptionImages, WatchVideos, answers
 
-    photos = demo_photos()
+    photos = example_photos()
     task = CaptionImages(model, pictures=True)
     records, say = [], _printer()
     for record in answers(task, [Input(path, path) for path in photos]):
@@ -53,7 +51,7 @@ def demo(
         say(records[-1])
     folder = Path(tempfile.mkdtemp(prefix="captioner-demo-"))
     try:
-        film = make_film(photos, folder / FILM)
+        film = example_film(photos, folder / FILM)
         [record] = answers(WatchVideos(model), [Input(str(film), FILM)])
         say(film_record := {**record, "file": FILM})
         if show:
@@ -64,37 +62,6 @@ def demo(
             shutil.rmtree(folder)
     note(NEXT)
     return 0
-
-
-def demo_photos() -> list[str]:
-    """Photographs inside scikit-image.
-
-    Raises:
-        CaptionerError: scikit-image is not installed.
-    """
-    from importlib.util import find_spec
-
-    spec = find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise CaptionerError('the demo needs scikit-image; install it: pip install "captioner[demo]"', kind="missing")
-    return [os.path.join(spec.submodule_search_locations[0], "data", name) for name in DEMO_PHOTOS]
-
-
-def make_film(photos: Sequence[str], path: Path) -> Path:
-    """Shows photos one after the other, each coming nearer."""
-    import cv2
-
-    from captioner.media.images import read_image
-
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), _RATE, _SIZE)
-    for photo in photos:
-        image = read_image(photo)[:, :, ::-1]
-        for number in range(_SECONDS * _RATE):
-            margin = [side * number // (10 * _SECONDS * _RATE) for side in image.shape[:2]]
-            inside = image[margin[0] : len(image) - margin[0], margin[1] : image.shape[1] - margin[1]]
-            writer.write(cv2.resize(inside, _SIZE, interpolation=cv2.INTER_AREA))
-    writer.release()
-    return path
 
 
 def _say_plainly(record: Record) -> None:
@@ -152,9 +119,10 @@ def _open_pages(folder: Path, photos: Sequence[Record], film: Record) -> list[Pa
     """Writes the pages of the photos and of the film, and opens them in the browser."""
     import webbrowser
 
+    from captioner.media.examples import example_photos
     from captioner.outputs.report import images_page, video_page
 
-    links = [os.path.relpath(path, folder) for path in demo_photos()]
+    links = [os.path.relpath(path, folder) for path in example_photos()]
     pages = {
         folder / "photos.html": images_page(zip(photos, links, strict=True)),
         folder / "film.html": video_page(film, FILM),

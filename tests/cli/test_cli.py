@@ -360,14 +360,14 @@ def test_demo_captions_real_photographs_and_a_film(run, tiny_captioner, tmp_path
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     status, out, err = run("demo", "--model", tiny_captioner)
     heads = [line.split(":")[0] for line in out.splitlines() if not line.startswith("    ")]
-    assert status == 0 and heads == ["chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "photos.mp4"]
+    assert status == 0 and heads == ["chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "photos.webm"]
     assert "    [00:00.0 -> 00:0" in out and err.count("\n  captioner ") == 3 and not list(tmp_path.iterdir())
 
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     assert run("demo", "--model", tiny_captioner, "--open")[:2] == (0, out)
     photos, film = (Path(urllib.parse.urlparse(uri).path).read_text() for uri in opened)
-    assert "chelsea.png" in photos and 'src="./photos.mp4"' in film and list(tmp_path.glob("*/photos.mp4"))
+    assert "chelsea.png" in photos and 'src="./photos.webm"' in film and list(tmp_path.glob("*/photos.webm"))
 
 
 def test_demo_shows_pictures_where_the_terminal_can(run, tiny_captioner, monkeypatch):
@@ -378,7 +378,7 @@ def test_demo_shows_pictures_where_the_terminal_can(run, tiny_captioner, monkeyp
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("textual_image.renderable.Image", HalfcellImage)
     status, out, _ = run("demo", "--model", tiny_captioner)
-    assert status == 0 and "\x1b[38;2;" in out and "▀" in out and "confidence" in out and "photos.mp4, 0:0" in out
+    assert status == 0 and "\x1b[38;2;" in out and "▀" in out and "confidence" in out and "photos.webm, 0:0" in out
     monkeypatch.setenv("NO_COLOR", "")
     assert "▀" not in run("demo", "--model", tiny_captioner)[1]
 

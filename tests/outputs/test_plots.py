@@ -12,7 +12,6 @@ from PIL import Image
 
 from captioner.errors import ImageReadError
 from captioner.outputs import plots
-from captioner.outputs.plots import photos
 from captioner.results import Caption, NoveltyPoint, Segment, VideoAnalysis, Window, Word
 
 pytestmark = [
@@ -132,16 +131,6 @@ def test_attention_of_a_caption_without_words_or_maps(tmp_path):
         plots.attention_figure(photo, Caption("a", (Word("a", -1.0),), 0.0, 0.0, True))
     with pytest.raises(ImageReadError, match=r"absent\.jpg"):
         plots.attention_figure(tmp_path / "absent.jpg", caption((0, 0)))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 2), (9, 9)])
-def test_enlarging_interpolates_linearly_between_cell_centres(shape):
-    grid = np.random.default_rng(0).uniform(size=shape)
-    factor = 4
-    y, x = [(np.arange(size * factor) + 0.5) / factor for size in shape]
-    rows = np.stack([np.interp(x, np.arange(shape[1]) + 0.5, line) for line in grid])
-    expected = np.stack([np.interp(y, np.arange(shape[0]) + 0.5, line) for line in rows.T]).T
-    np.testing.assert_allclose(photos._smooth(grid, factor), expected, atol=1e-12)
 
 
 def test_photos_stand_above_their_texts():

@@ -22,7 +22,7 @@ with needs_extra("figures need matplotlib", "plots"), local_settings_unread():
         scatter_figure,
         training_figure,
     )
-    from captioner.outputs.plots.photos import attention_figure, photos_figure
+    from captioner.outputs.plots.photos import attention_figure, attention_overlays, photos_figure
     from captioner.outputs.plots.picture import COLOURS, Picture
     from captioner.outputs.plots.timeline import timeline_figure
 
@@ -30,6 +30,7 @@ __all__ = [
     "COLOURS",
     "Picture",
     "attention_figure",
+    "attention_overlays",
     "bar_figure",
     "confusion_figure",
     "heat_figure",

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
 from captioner.names import printable
 from captioner.outputs.plots.picture import TEXT_SIZE, Picture, heading, new_picture
 from captioner.outputs.plots.settings import fixed_settings
 from captioner.results import Caption
+
+_COLOURS = "plasma"
 
 
 @fixed_settings()
@@ -33,8 +38,6 @@ def attention_figure(image: Any, caption: Caption, *, columns: int = 5) -> Pictu
     """
     from captioner.media.images import read_image
 
-    if any(word.attention is None for word in caption.words):
-        raise ValueError("the caption carries no attention; ask for it with attention=True")
     photo = read_image(image)
     height, width = photo.shape[:2]
     shape = min(max(height / width, 0.4), 2.5)
@@ -49,28 +52,55 @@ def attention_figure(image: Any, caption: Caption, *, columns: int = 5) -> Pictu
     extent = (0, width, height, 0)
     panels[0].imshow(shown, extent=extent)
     panels[0].set_title("the photo", fontsize=TEXT_SIZE)
-    faded = (255 - (255 - shown.mean(axis=2, keepdims=True).repeat(3, axis=2)) * 0.6).astype(np.uint8)
-    cells = caption.words[0].attention.size if caption.words else 1
-    highest = max([float(np.max(word.attention)) for word in caption.words], default=0.0)
-    highest = max(highest, 2 / cells)
-    heat = None
-    for panel, word in zip(panels[1:], caption.words, strict=False):
-        panel.imshow(faded, extent=extent)
-        grid = _smooth(np.asarray(word.attention, np.float32))
-        strength = np.clip(grid / highest, 0, 1) ** 0.6 * 0.85
-        heat = panel.imshow(grid, extent=extent, cmap="plasma", alpha=strength, vmin=0, vmax=highest)
+    overlays = attention_overlays(shown, caption)
+    for panel, word, overlay in zip(panels[1:], caption.words, overlays, strict=False):
+        panel.imshow(overlay, extent=extent)
         panel.set_title(f"{word.text}  {word.probability:.0%}", fontsize=TEXT_SIZE, parse_math=False)
-    if heat is not None:
-        from matplotlib.cm import ScalarMappable
-
+    if overlays:
         scale = picture.colorbar(
-            ScalarMappable(heat.norm, heat.cmap), ax=list(panels), orientation="horizontal", aspect=45, shrink=0.7
-        )
+            ScalarMappable(Normalize(0, _highest(caption)), _COLOURS),
+            ax=list(panels), orientation="horizontal", aspect=45, shrink=0.7,
+        )  # fmt: skip
         scale.ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         scale.ax.tick_params(labelsize=TEXT_SIZE - 1)
+        cells = caption.words[0].attention.size
         scale.set_label(f"share of attention in one of {cells} cells (percent)", fontsize=TEXT_SIZE)
     heading(picture, f"Where it looked: “{caption.text}”, each word with its probability")
     return picture
+
+
+def attention_overlays(photo: np.ndarray, caption: Caption) -> list[np.ndarray]:
+    """The photo, faded, with where the decoder looked when it wrote each word; all words share one colour scale.
+
+    Args:
+        photo: uint8 RGB (H, W, 3).
+        caption: See `attention_figure`.
+
+    Returns:
+        Pictures like the photo, one a word.
+
+    Raises:
+        ValueError: The words carry no attention (the caption was asked for without it).
+    """
+    import cv2
+
+    if any(word.attention is None for word in caption.words):
+        raise ValueError("the caption carries no attention; ask for it with attention=True")
+    faded = 255 - (255 - photo.mean(axis=2, keepdims=True)) * 0.6
+    overlays = []
+    for word in caption.words:
+        grid = np.asarray(word.attention, np.float32) / _highest(caption)
+        grid = cv2.resize(grid, photo.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 1)
+        strength = grid[..., None] ** 0.6 * 0.85
+        colours = 255 * colormaps[_COLOURS](grid)[..., :3]
+        overlays.append(np.rint(faded * (1 - strength) + colours * strength).astype(np.uint8))
+    return overlays
+
+
+def _highest(caption: Caption) -> float:
+    """Where the colour scale ends: the sharpest look, but not below twice an even one."""
+    grids = [word.attention for word in caption.words]
+    return max(max(float(np.max(grid)) for grid in grids), 2 / grids[0].size)
 
 
 @fixed_settings()
@@ -108,15 +138,3 @@ def photos_figure(images: Sequence[Any], texts: Sequence[str], *, title: str, co
         )
     heading(picture, title)
     return picture
-
-
-def _smooth(grid: np.ndarray, factor: int = 16) -> np.ndarray:
-    """A coarse grid enlarged by linear interpolation between the centres of its cells."""
-    for axis in (0, 1):
-        size = grid.shape[axis]
-        places = np.clip((np.arange(size * factor) + 0.5) / factor - 0.5, 0, size - 1)
-        low = np.minimum(places.astype(int), max(size - 2, 0))
-        high = np.minimum(low + 1, size - 1)
-        weight = (places - low).reshape((-1, 1) if axis == 0 else (1, -1))
-        grid = np.take(grid, low, axis) * (1 - weight) + np.take(grid, high, axis) * weight
-    return grid
