@@ -107,7 +107,7 @@ def build_encoder(config: EncoderConfig, *, imagenet: bool = False, classes: boo
         config: Name and image size.
         imagenet: Whether a ``keras.applications`` model gets its ImageNet weights (Keras downloads them once). The
             EfficientNet-Lite weights are loaded by `captioner.training.imagenet_weights` instead.
-        classes: Whether it also gives ImageNet's classes, which training holds on to and nothing else asks for.
+        classes: Whether it also gives ImageNet's classes, by which to see whether its weights are in place.
 
     Returns:
         A Keras model from RGB images (N, S, S, 3), 0..255, any numeric dtype, to a dict: ``grid`` (N, rows, columns,

@@ -133,7 +133,8 @@ def package_weights(variant: str) -> dict[str, np.ndarray]:
 
 
 def load_into(encoder, state: dict[str, np.ndarray]) -> None:
-    """Copies a state dict into a Keras EfficientNet-Lite, accounting for every tensor on both sides.
+    """Copies a state dict into a Keras EfficientNet-Lite, accounting for every tensor on both sides; the classes may be
+    left out.
 
     Args:
         encoder: A model from `captioner.models.encoder.build_encoder`.
@@ -143,6 +144,8 @@ def load_into(encoder, state: dict[str, np.ndarray]) -> None:
         ModelLoadError: A tensor is missing, left over, or of another shape.
     """
     left = {name: array for name, array in state.items() if not name.endswith("num_batches_tracked")}
+    if not any(layer.name == "class_scores" for layer in encoder.layers):
+        left = {name: array for name, array in left.items() if not name.startswith("_fc.")}
     for layer in encoder.layers:
         for variable in layer.weights:
             key, convert = _torch_name(layer.name, variable.name)

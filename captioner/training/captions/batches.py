@@ -180,16 +180,16 @@ class PhotoBatches(CachedBatches):
         paths: File to path.
         table: The captions.
         image_size: Side of the encoder's input.
-        class_scores: File to ImageNet logits (1000,) of the encoder before training, or None.
+        tags: File to the tags that people use for the photo (tags,), and of five captions, how many it has.
         augment: ``augment(image, rng, flip_allowed) -> image``.
         **options: As `CachedBatches`.
     """
 
-    def __init__(self, files, paths, table, *, image_size: int, class_scores=None, augment: Callable, **options):
+    def __init__(self, files, paths, table, *, image_size: int, tags=None, augment: Callable, **options):
         super().__init__(files, (), table, **options)
         self.paths = paths
         self.image_size = image_size
-        self.class_scores = class_scores
+        self.tags = tags
         self.augment = augment
 
     def inputs(self, files, rng):
@@ -201,10 +201,11 @@ class PhotoBatches(CachedBatches):
         return {"images": np.stack(images)}
 
     def known(self, files):
-        """``class_scores`` (files, 1000) float32, where they were given."""
-        if self.class_scores is None:
+        """``used`` (files, tags) and ``shares`` (files, 1), both float32, where tags were given."""
+        if self.tags is None:
             return {}
-        return {"class_scores": np.stack([self.class_scores[file] for file in files]).astype(np.float32)}
+        used, shares = zip(*(self.tags[file] for file in files), strict=True)
+        return {"used": np.stack(used).astype(np.float32), "shares": np.array(shares, np.float32)[:, None]}
 
 
 def augment_photo(image: np.ndarray, rng: np.random.Generator, flip_allowed: bool) -> np.ndarray:

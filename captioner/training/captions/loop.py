@@ -28,40 +28,58 @@ class CaptionTrainingModel(keras.Model):
     Args:
         decoder: The decoder.
         encoder: The encoder, or None to train on cached grids.
-        options: ``attention_weight`` and ``class_weight`` are used.
+        options: ``attention_weight`` and ``tag_weight`` are used.
+        tags: A layer from the pooled grid to the log-odds of the tags, or None.
     """
 
-    def __init__(self, decoder: Decoder, encoder: keras.Model | None, options: StageOptions):
+    def __init__(
+        self,
+        decoder: Decoder,
+        encoder: keras.Model | None,
+        options: StageOptions,
+        tags: keras.layers.Layer | None = None,
+    ):
         super().__init__()
         self.decoder = decoder
         self.encoder = encoder
         self.options = options
+        self.tags = tags
 
     def call(self, inputs, training=False):
-        """From ``tokens`` (B, K, T) and ``grid`` or ``images`` to ``logits``, ``attention``, ``class_scores``."""
+        """From ``tokens`` (B, K, T) and ``grid`` or ``images`` to ``logits``, ``attention``, ``tags``."""
         outputs = {}
         if self.encoder is None:
             grid = inputs["grid"]
         else:
             encoded = self.encoder(inputs["images"], training=training)
             grid = encoded["grid"]
-            outputs["class_scores"] = encoded["class_scores"]
+            if self.tags is not None:
+                outputs["tags"] = self.tags(encoded["pooled"])
         outputs["logits"], outputs["attention"] = self.decoder(grid, inputs["tokens"], training=training)
         return outputs
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """For ``y``: ``targets`` and ``weights`` (B, K, T), ``smoothing`` (B, K, 1), perhaps ``class_scores``."""
+        """For ``y``: ``targets`` and ``weights`` (B, K, T), ``smoothing`` (B, K, 1); perhaps ``used`` (B, tags) and
+        ``shares`` (B, 1).
+        """
         logprobs = ops.log_softmax(y_pred["logits"], axis=-1)
         nll = -ops.squeeze(ops.take_along_axis(logprobs, y["targets"][..., None], axis=-1), axis=-1)
         smoothing = y["smoothing"]
         loss = ops.sum(y["weights"] * ((1 - smoothing) * nll - smoothing * ops.mean(logprobs, axis=-1)))
         if self.options.attention_weight:
             loss += self.options.attention_weight * self._uneven_attention(y_pred["attention"], y["weights"])
-        if self.options.class_weight and "class_scores" in y:
-            now = ops.log_softmax(ops.cast(y_pred["class_scores"], "float32"), axis=-1)
-            before = ops.softmax(y["class_scores"], axis=-1)
-            loss -= self.options.class_weight * ops.mean(ops.sum(before * now, axis=-1))
+        if self.options.tag_weight and "used" in y:
+            loss += self.options.tag_weight * self._wrong_tags(y_pred["tags"], y["used"], y["shares"])
         return loss
+
+    @staticmethod
+    def _wrong_tags(odds, used, shares):
+        """Cross-entropy of the tags, summed over them: log-odds (B, tags) that one of five people uses a word, whether
+        somebody did (B, tags), and of five captions, how many the photo has (B, 1), as in `fit_tags`.
+        """
+        unused = -shares * ops.softplus(ops.cast(odds, "float32"))  # log-probability that nobody uses it
+        said = ops.log(ops.maximum(-ops.expm1(unused), 1e-6))
+        return -ops.mean(ops.sum(used * said + (1 - used) * unused, axis=-1))
 
     @staticmethod
     def _uneven_attention(attention, weights):

@@ -29,7 +29,8 @@ class StageOptions:
         clip_norm: Limit of the global gradient norm.
         label_smoothing: Share of the target probability spread over all words.
         attention_weight: Weight of the penalty on looking at some places much more than at others over a caption.
-        class_weight: Weight of staying with ImageNet's class scores while the encoder changes.
+        tag_weight: Weight of the loss of the tags where the encoder is trained: it is to know what is there, whatever
+            the decoder makes of it.
         average: Momentum of the moving average of the weights that is evaluated and saved.
         patience: Epochs without a better dev CIDEr-D after which the stage ends.
         common_weight: Self-critical stages: how much of what a caption would earn on a photo drawn at random is taken
@@ -51,7 +52,7 @@ class StageOptions:
     clip_norm: float = 5.0
     label_smoothing: float = 0.1
     attention_weight: float = 0.0
-    class_weight: float = 0.0
+    tag_weight: float = 0.0
     average: float = 0.995
     patience: int = 4
     common_weight: float = 0.0
@@ -60,7 +61,7 @@ class StageOptions:
     def __post_init__(self):
         for name in ("epochs", "batch_size", "captions", "patience"):
             check_setting(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("encoder_rate", "weight_decay", "attention_weight", "class_weight", "common_weight", "seed"):
+        for name in ("encoder_rate", "weight_decay", "attention_weight", "tag_weight", "common_weight", "seed"):
             check_setting(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "clip_norm"):
             check_setting(self, name, getattr(self, name) > 0, "above 0")
@@ -129,7 +130,7 @@ class CaptionTrainingOptions:
             captions=2,
             learning_rate=4e-4,
             encoder_rate=0.375,
-            class_weight=0.1,
+            tag_weight=0.1,
             average=0.998,
             patience=16,
         )
@@ -153,7 +154,7 @@ class CaptionTrainingOptions:
             learning_rate=1.5e-4,
             encoder_rate=0.5,
             label_smoothing=0.0,
-            class_weight=0.1,
+            tag_weight=0.1,
             average=0.999,
             patience=18,
             common_weight=1.5,

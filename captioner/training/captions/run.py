@@ -29,9 +29,8 @@ from captioner.evaluation.ptb import tokenize
 from captioner.models.compiling import compiled
 from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
 from captioner.models.encoder_graph import knows_encoder
-from captioner.models.runtime import OpenVinoEncoder
+from captioner.models.runtime import OpenVinoEncoder, saved_encoder_weights
 from captioner.models.saving import (
-    CLASSES,
     SavedModel,
     load_weights,
     named_weights,
@@ -54,6 +53,7 @@ from captioner.training.captions.loop import CaptionTrainingModel, fit_stage, ma
 from captioner.training.captions.mixture import Mixture, Source, read_mixture
 from captioner.training.captions.options import STAGES, CaptionTrainingOptions, StageOptions
 from captioner.training.captions.self_critical import Sampler, SelfCriticalBatches
+from captioner.training.captions.tags import caption_shares, fit_tags, used_tags
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,6 +117,7 @@ class CaptionTraining:
             self.encoder, self.decoder = self._build()
         self._start = compiled(self.decoder.initial_state)
         self._step = compiled(self.decoder.step)
+        self._tags: keras.layers.Dense | None = None
         self._history: list[dict] = []
         self._references = {
             name: {f: [tokenize(text) for text in data.captions[f]] for f in files} for name, files in data.dev.items()
@@ -125,7 +126,7 @@ class CaptionTraining:
 
     def _build(self) -> tuple[keras.Model, Decoder]:
         options = self.options
-        encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True)
+        encoder = build_encoder(EncoderConfig(options.encoder, options.image_size), imagenet=True, classes=False)
         if options.encoder in LITE_VARIANTS:
             imagenet_weights.load_into(encoder, imagenet_weights.package_weights(options.encoder))
         if options.start_from:
@@ -207,9 +208,7 @@ class CaptionTraining:
         if not knows_encoder(config["name"]):
             return compiled(lambda images: self.encoder(images, training=False))
         weights = {
-            name.removeprefix("encoder/"): value
-            for name, value in named_weights(self.encoder, "encoder").items()
-            if not name.startswith(f"encoder/{CLASSES}")
+            name.removeprefix("encoder/"): value for name, value in named_weights(self.encoder, "encoder").items()
         }
         runtime = OpenVinoEncoder(config, weights, precision=self.options.precision)
         return lambda images: vars(runtime.encode(images))
@@ -290,19 +289,28 @@ class CaptionTraining:
         """Photos for a stage that trains the encoder, whose deep half is set free to learn."""
         seen = self.features(self.train_files, outputs=("pooled",))
         self._warn(seen)
-        lookup, pooled = _lookup(seen, "pooled")
-        kernel, bias = self.encoder.get_layer("class_scores").get_weights()
-        scores = pooled.astype(np.float32) @ kernel + bias
         freeze(self.encoder, self.options.frozen_blocks)
         return PhotoBatches(
             seen.files,
             self.data.images,
             self.table,
             image_size=self.encoder.image_size,
-            class_scores={file: scores[row] for file, row in lookup.items()},
+            tags=self._learn_tags(seen),
             augment=augment_photo,
             **self._batching(stage),
         )
+
+    def _learn_tags(self, seen: Features) -> dict[str, tuple[np.ndarray, float]] | None:
+        """The layer of tags as the encoder gives rise to it now; which of them people use for every photo."""
+        captions = [self.data.captions[file] for file in seen.files]
+        tagger = fit_tags(seen.arrays["pooled"][seen.rows].astype(np.float32), captions)
+        if not tagger.words:  # a small data set may use none often enough
+            return None
+        self._tags = keras.layers.Dense(len(tagger.words), dtype="float32", name="tags")
+        self._tags.build((None, tagger.kernel.shape[0]))
+        self._tags.set_weights([tagger.kernel, tagger.bias])
+        used = zip(used_tags(tagger, captions), caption_shares(captions), strict=True)
+        return dict(zip(seen.files, used, strict=True))
 
     def _self_critical(self, stage: str, batches: CachedBatches, encoder) -> SelfCriticalBatches:
         options: StageOptions = getattr(self.options, stage)
@@ -318,7 +326,7 @@ class CaptionTraining:
     def _fit(self, stage: str, encoder, batches, dev: Features | None) -> dict:
         options: StageOptions = getattr(self.options, stage)
         with _precision(self.options.precision):
-            model = CaptionTrainingModel(self.decoder, encoder, options)
+            model = CaptionTrainingModel(self.decoder, encoder, options, self._tags if encoder else None)
         slow = encoder.trainable_variables if encoder else ()
         model.compile(make_optimizer(options, len(batches), slow), jit_compile=False)
         started = time.strftime("%Y-%m-%d")
@@ -410,13 +418,8 @@ class CaptionTraining:
 
 
 def _load_encoder(encoder: keras.Model, saved: SavedModel) -> None:
-    """Puts the weights of a model folder into an encoder; ImageNet's classes, which a finished model lacks, stay."""
-    own = {name.removeprefix("encoder/"): value for name, value in named_weights(encoder, "encoder").items()}
-    kept = {name: value for name, value in own.items() if name.startswith(CLASSES)}
-    shapes = {name: shape for name, shape in variable_shapes(encoder).items() if not name.startswith(CLASSES)}
-    if any(name.startswith(f"encoder/{CLASSES}") for name in saved.arrays.shapes):
-        shapes = variable_shapes(encoder)
-    load_weights(encoder, {**kept, **saved.part("encoder", shapes)}, str(saved.folder))
+    """Puts the weights of a model folder into an encoder."""
+    load_weights(encoder, saved_encoder_weights(saved, encoder.config), str(saved.folder))
 
 
 @contextmanager
@@ -430,8 +433,8 @@ def _precision(name: str):
         keras.config.set_dtype_policy(before)
 
 
-def _lookup(features: Features, output: str = "grid") -> tuple[dict[str, int], np.ndarray]:
-    return dict(zip(features.files, features.rows.tolist(), strict=True)), features.arrays[output]
+def _lookup(features: Features) -> tuple[dict[str, int], np.ndarray]:
+    return dict(zip(features.files, features.rows.tolist(), strict=True)), features.arrays["grid"]
 
 
 @exclusive

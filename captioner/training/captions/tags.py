@@ -133,6 +133,11 @@ def used_tags(tagger: Tagger, captions: Sequence[Sequence[str]]) -> np.ndarray:
     return used
 
 
+def caption_shares(captions: Sequence[Sequence[str]]) -> np.ndarray:
+    """Of five captions, how many every photo has, at most all: float32 (photos,)."""
+    return np.array([min(len(texts), FULL_REFERENCES) / FULL_REFERENCES for texts in captions], np.float32)
+
+
 def fit_tags(
     pooled: np.ndarray,
     captions: Sequence[Sequence[str]],
@@ -156,7 +161,7 @@ def fit_tags(
     named = choose_things(words, captions)
     blank = Tagger(words, forms, named, np.zeros((pooled.shape[1], len(words))), np.zeros(len(words)), 0.5)
     used = used_tags(blank, captions)
-    shares = np.array([min(len(texts), FULL_REFERENCES) / FULL_REFERENCES for texts in captions], np.float32)
+    shares = caption_shares(captions)
     mean, spread = pooled.mean(axis=0), pooled.std(axis=0) + 1e-3
     inputs = ((pooled - mean) / spread).astype(np.float32)
     rate = (used.sum(axis=0) + 0.5) / (len(used) + 1)

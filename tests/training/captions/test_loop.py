@@ -223,18 +223,22 @@ def test_label_smoothing_by_hand():
     assert float(found) == pytest.approx(loss, rel=1e-5)
 
 
-def test_staying_with_the_class_scores_by_hand():
-    model = CaptionTrainingModel(make_decoder(), None, StageOptions(epochs=1, class_weight=0.5))
+def test_the_loss_of_the_tags_by_hand():
+    model = CaptionTrainingModel(make_decoder(), None, StageOptions(epochs=1, tag_weight=0.5))
     _, y = make_batch()
     rng = np.random.default_rng(2)
     logits = np.zeros((4, 2, 5, VOCABULARY), np.float32)
-    before, now = rng.normal(size=(2, 4, 10)).astype(np.float32)
-    distillation = -(np.exp(log_softmax(before)) * log_softmax(now)).sum(axis=1).mean()
-    pred = {"logits": logits, "attention": None, "class_scores": now}
-    found = float(model.compute_loss(y={**y, "class_scores": before}, y_pred=pred))
-    assert found == pytest.approx(np.log(VOCABULARY) + 0.5 * distillation, rel=1e-5)
-    same = float(model.compute_loss(y={**y, "class_scores": now}, y_pred=pred))
-    assert same < found  # by Gibbs' inequality nothing is closer than the scores themselves
+    odds = rng.normal(size=(4, 6)).astype(np.float32)
+    used = (rng.random((4, 6)) < 0.5).astype(np.float32)
+    shares = np.array([[1.0], [1.0], [0.4], [0.2]], np.float32)  # five captions, two, one
+    loss = 0.0
+    for photo, tag in np.ndindex(4, 6):
+        one_of_five = 1 / (1 + np.exp(-float(odds[photo, tag])))
+        somebody = 1 - (1 - one_of_five) ** float(shares[photo, 0])
+        loss -= np.log(somebody if used[photo, tag] else 1 - somebody) / 4
+    pred = {"logits": logits, "attention": None, "tags": odds}
+    found = float(model.compute_loss(y={**y, "used": used, "shares": shares}, y_pred=pred))
+    assert found == pytest.approx(np.log(VOCABULARY) + 0.5 * loss, rel=1e-5)
     assert float(model.compute_loss(y=y, y_pred=pred)) == pytest.approx(np.log(VOCABULARY), rel=1e-5)
 
 

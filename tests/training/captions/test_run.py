@@ -40,7 +40,7 @@ OPTIONS = CaptionTrainingOptions(
     precision="f32",
     decoder=StageOptions(epochs=4, batch_size=8, captions=2, learning_rate=1e-2, average=0.8),
     finetune=StageOptions(
-        epochs=2, batch_size=8, captions=2, learning_rate=2e-3, encoder_rate=0.25, class_weight=0.1, average=0.5
+        epochs=2, batch_size=8, captions=2, learning_rate=2e-3, encoder_rate=0.25, tag_weight=0.1, average=0.5
     ),
     self_critical=StageOptions(epochs=3, batch_size=8, captions=2, learning_rate=1e-3, average=0.5),
     self_critical_finetune=StageOptions(
