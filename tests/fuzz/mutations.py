@@ -60,13 +60,13 @@ def damaged_json(record: Any, rng: random.Random) -> Any:
     for _ in range(rng.choice([1, 1, 2, 3])):
         places = list(_places(record))
         if not places:
-            return rng.choice(HOSTILE)
+            return _hostile(rng)
         holder, key = rng.choice(places)
         match rng.randrange(8):
             case 0:
                 del holder[key]
             case 1 if isinstance(holder, dict):
-                holder[rng.choice(["", "x", "\x1b[2J", "seed", "format", "kind"])] = rng.choice(HOSTILE)
+                holder[rng.choice(["", "x", "\x1b[2J", "seed", "format", "kind"])] = _hostile(rng)
             case 2 if isinstance(holder, list):
                 holder.extend([holder[key]] * rng.choice([1, 3, 2000]))
             case 3 if isinstance(holder[key], int | float):
@@ -74,7 +74,7 @@ def damaged_json(record: Any, rng: random.Random) -> Any:
             case 4:
                 holder[key] = copy.deepcopy(rng.choice(places)[0])
             case _:
-                holder[key] = copy.deepcopy(rng.choice(HOSTILE))
+                holder[key] = _hostile(rng)
     return record
 
 
@@ -82,6 +82,10 @@ def json_text(record: Any, rng: random.Random) -> bytes:
     """A record as JSON, as Python writes it; now and then its text is damaged as well."""
     text = json.dumps(record, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
     return damaged_bytes(text, rng) if rng.random() < 0.15 else text
+
+
+def _hostile(rng: random.Random) -> Any:
+    return copy.deepcopy(rng.choice(HOSTILE))  # the next change may be to it
 
 
 def _places(value: Any):

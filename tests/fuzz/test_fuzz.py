@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fuzz.campaign import campaign
-from fuzz.mutations import HOSTILE
+from fuzz.mutations import HOSTILE, damaged_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +102,15 @@ def test_any_table_is_captions_or_none(tmp_path, rows, end):
         read_captions(tmp_path)
     except CaptionerError as error:
         assert "captions.txt" in str(error) or str(tmp_path) in str(error)
+
+
+def test_hostile_values_do_not_grow():
+    import random
+
+    before = repr(HOSTILE)
+    for number in range(3000):
+        damaged_json({"a": {}}, random.Random(number))
+    assert repr(HOSTILE) == before
 
 
 @pytest.mark.parametrize("target", list(BUDGET))
