@@ -23,3 +23,12 @@ def complaints(page) -> list[str]:
     if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
         found.append("wider than its window")
     return found
+
+
+def until(page, expression: str, arg=None) -> None:
+    """Waits for an expression to hold; Playwright's own way evaluates in the page, which its policy forbids."""
+    for _ in range(300):
+        if page.evaluate(expression, arg):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never so: {expression}")
