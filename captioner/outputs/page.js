@@ -13,24 +13,36 @@ if (search) {
   });
   const groups = [...document.querySelectorAll(".group")];
   const words = document.querySelector("#words");
+  const more = document.querySelector("#more");
+  let room = 200; // photos that are laid out at a time: thousands take a browser many seconds
   const update = () => {
     const wanted = plain(words.value).split(/\s+/).filter(Boolean);
     const filter = search.querySelector("input:checked")?.value ?? "all";
     let count = 0;
     for (const { element, text } of items) {
       const fits = filter === "all" || (filter === "unsure") === element.classList.contains("unsure");
-      element.hidden = !(fits && wanted.every((word) => text.includes(word)));
-      count += !element.hidden;
+      const found = fits && wanted.every((word) => text.includes(word));
+      count += found;
+      element.hidden = !(found && (!more || count <= room));
     }
     const all = filter === "all" && !wanted.length;
     for (const group of groups) {
       group.hidden = !all && !group.querySelector(".found:not([hidden])");
       for (const more of group.querySelectorAll("details")) more.open = !all;
     }
-    document.querySelector("#count").value = all ? "" : `${count} of ${items.length} shown`;
+    if (more) more.hidden = count <= room;
+    document.querySelector("#count").value = all ? "" : `${count} of ${items.length} found`;
   };
-  search.addEventListener("input", update);
+  search.addEventListener("input", () => {
+    room = 200;
+    update();
+  });
+  more?.addEventListener("click", () => {
+    room += 200;
+    update();
+  });
   search.hidden = false;
+  document.querySelector(".many")?.classList.remove("many");
   update(); // browsers keep what was typed before a page was loaded again
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && event.target !== words && !event.ctrlKey && !event.metaKey && !event.altKey) {

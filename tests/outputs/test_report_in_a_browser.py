@@ -40,6 +40,7 @@ def pages(tmp_path_factory):
     broken = record_of("bad.jpg", ValueError("no photo"))
     texts = {
         "photos": images_page([*photos, (broken, None)]),
+        "many": images_page([(record_of(f"{i}.jpg", caption(i % 4)), None) for i in range(500)]),
         "film": video_page(record, FILM),
         "lost": video_page(record, "films/lost.webm"),
         "films": videos_page([(record, "film.html"), (broken, None)]),
@@ -99,7 +100,7 @@ def test_search_and_filter(opened):
     ):
         page.fill("#words", words)
         assert shown(page) == count, words
-        assert page.locator("#count").text_content() == f"{count} of 4 shown"
+        assert page.locator("#count").text_content() == f"{count} of 4 found"
     page.keyboard.press("Escape")
     assert shown(page) == 4
     page.check("input[value=unsure]")  # below a confidence of 0.6
@@ -110,6 +111,16 @@ def test_search_and_filter(opened):
     page.keyboard.press("/")
     page.keyboard.type("beach")
     assert page.locator("#words").input_value() == "beach" and shown(page) == 1
+
+
+def test_many_photos_are_laid_out_some_at_a_time(opened):
+    page = opened("many")
+    assert shown(page) == 200
+    page.locator("#more").click()
+    assert shown(page) == 400
+    page.fill("#words", "beach")
+    assert shown(page) == 125 and page.locator("#count").text_content() == "125 of 500 found"
+    assert not page.locator("#more").is_visible()
 
 
 def test_search_over_films(opened):
