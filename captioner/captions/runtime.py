@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from captioner.captions.config import CaptionerConfig, DecoderConfig, decoder_shapes
-from captioner.captions.graphs import start_graph, step_graph
+from captioner.captions.config import CaptionerConfig
 from captioner.errors import ModelLoadError, enough_memory
+from captioner.models.decoder_config import DecoderConfig, decoder_shapes
+from captioner.models.decoder_graphs import start_graph, step_graph
 from captioner.models.encoder_config import encoder_shapes
 from captioner.models.encoder_graph import Ranges
 from captioner.models.graph_parts import Weights
@@ -113,7 +114,7 @@ def make_runtime(
     Args:
         encoder_config: `captioner.models.encoder.EncoderConfig` as a dict, with its image size.
         encoder_weights: ``layer/variable`` to array.
-        decoder_config: `captioner.captions.decoder.DecoderConfig` as a dict.
+        decoder_config: `captioner.models.decoder.DecoderConfig` as a dict.
         decoder_weights: ``layer/variable`` to array.
         runtime: See `open_runtime`.
         precision: See `open_runtime`.
@@ -123,7 +124,7 @@ def make_runtime(
     """
     if chosen_runtime(encoder_config["name"], runtime, precision, threads, ranges, where) == "keras":
         encoder = built_encoder(encoder_config, encoder_weights, threads, where)
-        from captioner.captions.decoder import Decoder
+        from captioner.models.decoder import Decoder
 
         decoder = Decoder(DecoderConfig(**decoder_config))
         load_weights(decoder, decoder_weights, where)
@@ -148,7 +149,7 @@ class KerasRuntime(KerasEncoder):
 
     Args:
         encoder: From `captioner.models.encoder.build_encoder`.
-        decoder: A `captioner.captions.decoder.Decoder`.
+        decoder: A `captioner.models.decoder.Decoder`.
     """
 
     def __init__(self, encoder, decoder):

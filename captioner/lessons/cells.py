@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-from captioner.captions.decoder import Decoder, DecoderConfig
+from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.recurrent import CELLS
 from captioner.training.captions.batches import CachedBatches, TokenTable
 from captioner.training.captions.feature_cache import Features
-from captioner.training.captions.loop import CaptionTrainingModel, make_optimizer
+from captioner.training.captions.loop import CaptionTrainingModel
 from captioner.training.captions.options import StageOptions
 from captioner.training.captions.run import CaptionTraining
+from captioner.training.loop import make_optimizer
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def caption_gradients(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str
     """Gradients of the last word's loss with respect to every state of a caption decoder.
 
     Args:
-        decoder: A `captioner.captions.decoder.Decoder`.
+        decoder: A `captioner.models.decoder.Decoder`.
         grid: Encoder grid (rows, positions, channels).
         tokens: A caption for each row, all of the same length, beginning with the start token, int32 (rows, steps + 1).
 
@@ -101,7 +101,7 @@ def caption_gradients(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str
         state, memory = decoder.initial_state(ops.convert_to_tensor(np.asarray(grid, np.float32)))
         words = None
         for step in range(steps):
-            words = decoder._embed(ops.convert_to_tensor(tokens[:, step]))
+            words = decoder.embed(ops.convert_to_tensor(tokens[:, step]))
             state = decoder.cell.advance(decoder.cell.project(words) + memory[2], state)
             state = tuple(part + nudge[:, step] for part, nudge in zip(state, nudges, strict=True))
         context, _ = decoder._attend(state[0], memory)
@@ -115,7 +115,7 @@ def gate_history(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str, np.
     """Gates of a caption decoder while it reads a caption.
 
     Args:
-        decoder: A `captioner.captions.decoder.Decoder` with an LSTM or GRU cell.
+        decoder: A `captioner.models.decoder.Decoder` with an LSTM or GRU cell.
         grid: Encoder grid of one image (1, positions, channels).
         tokens: What it reads, beginning with the start token, int32 (steps,).
 
@@ -131,7 +131,7 @@ def gate_history(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str, np.
     state, memory = decoder.initial_state(ops.convert_to_tensor(np.asarray(grid, np.float32)))
     history: dict[str, list] = {}
     for token in np.asarray(tokens, np.int32):
-        projected = cell.project(decoder._embed(ops.convert_to_tensor(token[None]))) + memory[2]
+        projected = cell.project(decoder.embed(ops.convert_to_tensor(token[None]))) + memory[2]
         for name, values in cell.gate_values(projected, state).items():
             history.setdefault(name, []).append(ops.convert_to_numpy(values)[0])
         state = cell.advance(projected, state)
@@ -139,13 +139,14 @@ def gate_history(decoder, grid: np.ndarray, tokens: np.ndarray) -> dict[str, np.
 
 
 def saved_decoder(name_or_path: str | os.PathLike):
-    """The decoder of a saved captioner as a Keras model, `captioner.captions.decoder.Decoder`.
+    """The decoder of a saved captioner as a Keras model, `captioner.models.decoder.Decoder`.
 
     Raises:
         ModelLoadError: There is no such captioner, or its folder is incomplete or altered.
     """
-    from captioner.captions.config import CaptionerConfig, decoder_shapes
-    from captioner.captions.decoder import Decoder
+    from captioner.captions.config import CaptionerConfig
+    from captioner.models.decoder import Decoder
+    from captioner.models.decoder_config import decoder_shapes
     from captioner.models.saving import load_weights, read_model
 
     saved = read_model(name_or_path)

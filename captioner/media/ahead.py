@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -90,3 +90,17 @@ def prefetch(items: Iterable[Item], depth: int = 4) -> Generator[Item]:
     finally:
         stop.set()
         thread.join()
+
+
+class Epoch:
+    """An iterable of known length that is produced ahead in another thread."""
+
+    def __init__(self, length: int, batches: Iterator):
+        self._length = length
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self):
+        return prefetch(self._batches, depth=3)

@@ -125,6 +125,32 @@ class GRUCell(SimpleRNNCell):
         return (gates["update"] * state[0] + (1 - gates["update"]) * gates["candidate"],)
 
 
+def recur(cell: RecurrentCell, projected, state):
+    """All steps of a cell.
+
+    Args:
+        cell: The cell.
+        projected: ``W_ih x_t`` of all steps (rows, steps, gates * units).
+        state: From which the first step starts.
+
+    Returns:
+        The output h_t of every step (rows, steps, units).
+    """
+    if projected.shape[1] is None:  # steps are known only when it runs
+
+        def advance(state, x):
+            state = cell.advance(x, state)
+            return state, state
+
+        _, states = ops.scan(advance, state, ops.transpose(projected, (1, 0, 2)))
+        return ops.transpose(states[0], (1, 0, 2))
+    outputs = []
+    for step in range(projected.shape[1]):
+        state = cell.advance(projected[:, step], state)
+        outputs.append(state[0])
+    return ops.stack(outputs, axis=1)
+
+
 CELLS = {"lstm": LSTMCell, "gru": GRUCell, "simple_rnn": SimpleRNNCell}
 
 

@@ -260,7 +260,35 @@ class KerasEncoder(OneProcess):
         return Features.concatenate(batches)
 
 
-class OpenVinoEncoder(OneProcess):
+class OpenVinoCore(OneProcess):
+    """OpenVINO with its settings.
+
+    Args:
+        precision: ``auto``, ``f32``, ``bf16`` or ``int8``.
+        threads: Cores to use; None for all that this process may use.
+
+    Attributes:
+        precision: What it multiplies in: ``f32``, ``bf16`` or ``int8``.
+    """
+
+    def __init__(self, precision: str, threads: int | None):
+        import openvino as ov
+
+        super().__init__()
+        self._core = ov.Core()
+        self._threads = threads or available_cores()
+        fastest = "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        self.precision = fastest if precision == "auto" else precision
+        self._floats = fastest if self.precision == "int8" else self.precision
+        self._settings = {"INFERENCE_NUM_THREADS": self._threads, "ENABLE_CPU_PINNING": False}
+
+    def _together(self, graph) -> PerThread:
+        """A graph that all cores compute together."""
+        settings = {**self._settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._floats}
+        return PerThread(self._core.compile_model(graph, "CPU", settings))
+
+
+class OpenVinoEncoder(OpenVinoCore):
     """Runs a graph built from the weights; see `make_encoder` for the arguments, and `KerasEncoder` for the attributes.
 
     Images are encoded one at a time, each on one core: nothing waits for a batch to fill, an image's features do not
@@ -278,18 +306,10 @@ class OpenVinoEncoder(OneProcess):
         self, config: Mapping, weights: Weights, *, precision: str = "auto", threads: int | None = None,
         ranges: Ranges | None = None,
     ):  # fmt: skip
-        import openvino as ov
-
-        super().__init__()
-        self._core = ov.Core()
-        threads = threads or available_cores()
-        fastest = "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        self.precision = fastest if precision == "auto" else precision
-        self._floats = fastest if self.precision == "int8" else self.precision
+        super().__init__(precision, threads)
         ranges = ranges if self.precision == "int8" else None
         self.image_size = config["image_size"]
-        self._settings = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        streams = {**self._settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": threads}
+        streams = {**self._settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self._threads}
         exact = ranges is None and self._floats == "f32"
         layers = {(0, None): "f32"} if exact else {(0, _EXACT_LAYERS): "f32", (_EXACT_LAYERS, None): self._floats}
         self._encoder = [
@@ -308,7 +328,7 @@ class OpenVinoEncoder(OneProcess):
             for (begin, end), kind in layers.items()
         ]
         # One more than cores: none is idle while a thread hands over its image.
-        self._workers = ThreadPoolExecutor(threads + 1, thread_name_prefix="captioner-encode")
+        self._workers = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="captioner-encode")
         # A request runs once at a time; they go from hand to hand, since threads come and go.
         self._idle: deque[list] = deque()
         self._shapes = [tuple(output.shape)[1:] for output in self._encoder[-1].outputs]
@@ -337,11 +357,6 @@ class OpenVinoEncoder(OneProcess):
             for done in [self._workers.submit(encode_one, i) for i in range(len(images))]:
                 done.result()
         return Features(*arrays)
-
-    def _together(self, graph) -> PerThread:
-        """Another graph, which all cores compute together."""
-        settings = {**self._settings, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._floats}
-        return PerThread(self._core.compile_model(graph, "CPU", settings))
 
 
 def available_cores() -> int:

@@ -61,6 +61,7 @@ KINDS = {
     ),
     "clip_classifier": Kind(("labels.json",), (), r"member\d\d?|known"),
     "forecaster": Kind((), (), "forecaster"),
+    "translator": Kind(("tokenizer.json",), (), "encoder|decoder"),
 }
 MAX_WEIGHT_BYTES = 2**30
 """Limit on the unpacked weights of a folder."""
@@ -82,7 +83,7 @@ class SavedModel:
     Attributes:
         folder: Where it lies.
         name: Name of the folder.
-        kind: ``captioner``, ``clip_classifier`` or ``forecaster``.
+        kind: ``captioner``, ``clip_classifier``, ``forecaster`` or ``translator``.
         config: Sizes and settings, JSON types as they were read; see `settings`.
         metadata: Versions, parameter count, SHA-256 of the other files, training command, data, scores.
         arrays: The weights, not unpacked yet.
@@ -378,7 +379,7 @@ def save_model(
 
     Args:
         folder: Where to write; made if absent.
-        kind: ``captioner``, ``clip_classifier`` or ``forecaster``.
+        kind: ``captioner``, ``clip_classifier``, ``forecaster`` or ``translator``.
         config: Sizes and settings, JSON types.
         weights: Name to array; written as float16.
         texts: Other files, name to content: ``tokenizer.json`` for a captioner, ``labels.json`` for a classifier.
@@ -468,7 +469,7 @@ def model_names() -> list[str]:
 
 
 def model_kind(name: str) -> str:
-    """Kind of a shipped model: ``captioner``, ``clip_classifier`` or ``forecaster``."""
+    """Kind of a shipped model: ``captioner``, ``clip_classifier``, ``forecaster`` or ``translator``."""
     return _config(SHIPPED / name, _read(SHIPPED / name, "config.json", MAX_TEXT_BYTES))["kind"]
 
 

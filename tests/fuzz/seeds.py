@@ -184,9 +184,9 @@ def models() -> dict[str, Path]:
     from clip_makers import known_head, save_classifier
     from tiny_models import WORDS
 
-    from captioner.captions.config import DecoderConfig, decoder_shapes
     from captioner.captions.familiarity import Familiarity
     from captioner.captions.tags import Tagger
+    from captioner.models.decoder_config import DecoderConfig, decoder_shapes
     from captioner.models.encoder_config import encoder_shapes
     from captioner.models.saving import save_model
     from captioner.models.tokenizer import Tokenizer

@@ -160,8 +160,9 @@ def _use_captioner(saved) -> None:
     import zlib
 
     from captioner.captions.captioner import ImageCaptioner
-    from captioner.captions.config import CaptionerConfig, decoder_shapes
+    from captioner.captions.config import CaptionerConfig
     from captioner.captions.runtime import open_runtime
+    from captioner.models.decoder_config import decoder_shapes
     from captioner.models.encoder_config import LITE_VARIANTS, encoder_shapes
     from captioner.models.runtime import saved_ranges
 

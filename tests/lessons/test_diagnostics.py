@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from captioner.captions.decoder import Decoder, DecoderConfig
 from captioner.errors import ModelLoadError
 from captioner.lessons.diagnostics import (
     Regressor,
@@ -19,6 +18,7 @@ from captioner.lessons.diagnostics import (
     state_gradients,
     value_and_gradients,
 )
+from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.recurrent import CELLS, make_cell
 
 ROWS, STEPS, INPUTS, UNITS = 2, 5, 3, 4

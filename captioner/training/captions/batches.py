@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captioner.media.ahead import prefetch
+from captioner.media.ahead import Epoch
 from captioner.media.images import read_image
 from captioner.models.tokenizer import Tokenizer, normalize
 
@@ -83,20 +83,6 @@ class TokenTable:
             "weights": (counted / max(1, counted.sum())).astype(np.float32),
             "smoothing": np.full((*drawn.shape[:2], 1), label_smoothing, np.float32),
         }
-
-
-class Epoch:
-    """An iterable of known length that is produced ahead in another thread."""
-
-    def __init__(self, length: int, batches: Iterator):
-        self._length = length
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self):
-        return prefetch(self._batches, depth=3)
 
 
 def permuted(files: Sequence[str], rng: np.random.Generator) -> list[str]:

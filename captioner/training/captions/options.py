@@ -5,69 +5,44 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 
 from captioner.models.search import SearchOptions
-from captioner.training.settings import check_setting
+from captioner.training.settings import PRECISIONS, FitOptions, check_setting
 
 STAGES = ("decoder", "finetune", "self_critical", "self_critical_finetune")
-PRECISIONS = ("bf16", "f32")
 CELLS = ("lstm", "gru", "simple_rnn")
 _ADDED_LATER = ("units", "embedding_units", "memory_units", "heads", "memory_dropout", "channel_dropout", "start_from")
 
 
 @dataclass(frozen=True)
-class StageOptions:
-    """Settings of one stage.
+class StageOptions(FitOptions):
+    """Settings of one stage, besides those of every training.
 
     Attributes:
-        epochs: Passes over the training photos.
         batch_size: Photos a step.
         captions: Captions a photo in a step.
-        learning_rate: Highest rate, of the decoder.
-        encoder_rate: Share of it that the encoder gets where it is trained.
-        warmup: Share of all steps over which the rate rises; it falls as a cosine afterwards.
-        final_rate: Share of ``learning_rate`` at the end.
-        weight_decay: Decoupled (AdamW), per unit of rate; not on biases.
-        clip_norm: Limit of the global gradient norm.
-        label_smoothing: Share of the target probability spread over all words.
+        encoder_rate: Share of the rate that the encoder gets where it is trained.
         attention_weight: Weight of the penalty on looking at some places much more than at others over a caption.
         tag_weight: Weight of the loss of the tags where the encoder is trained: it is to know what is there, whatever
             the decoder makes of it.
-        average: Momentum of the moving average of the weights that is evaluated and saved.
-        patience: Epochs without a better dev CIDEr-D after which the stage ends.
         common_weight: Self-critical stages: how much of what a caption would earn on a photo drawn at random is taken
             off its reward.
-        seed: Of everything random.
 
     Raises:
         CaptionerError: A value makes no sense (``kind="usage"``).
     """
 
-    epochs: int
     batch_size: int = 48
     captions: int = 5
-    learning_rate: float = 1e-3
     encoder_rate: float = 0.0
-    warmup: float = 0.05
-    final_rate: float = 0.02
-    weight_decay: float = 0.01
-    clip_norm: float = 5.0
-    label_smoothing: float = 0.1
     attention_weight: float = 0.0
     tag_weight: float = 0.0
-    average: float = 0.995
-    patience: int = 4
     common_weight: float = 0.0
-    seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "captions", "patience"):
+        super().__post_init__()
+        for name in ("batch_size", "captions"):
             check_setting(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("encoder_rate", "weight_decay", "attention_weight", "tag_weight", "common_weight", "seed"):
+        for name in ("encoder_rate", "attention_weight", "tag_weight", "common_weight"):
             check_setting(self, name, getattr(self, name) >= 0, "at least 0")
-        for name in ("learning_rate", "clip_norm"):
-            check_setting(self, name, getattr(self, name) > 0, "above 0")
-        for name in ("warmup", "label_smoothing", "average"):
-            check_setting(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        check_setting(self, "final_rate", 0 <= self.final_rate <= 1, "0..1")
 
 
 @dataclass(frozen=True)
@@ -79,7 +54,7 @@ class CaptionTrainingOptions:
         start_from: Name or folder of a captioner whose encoder the training starts from; "" is ImageNet's.
         image_size: Side of its input; None is its own.
         cell: Recurrent cell of the decoder: ``lstm``, ``gru`` or ``simple_rnn``.
-        units: See `captioner.captions.decoder.DecoderConfig`, as for the five below.
+        units: See `captioner.models.decoder.DecoderConfig`, as for the five below.
         embedding_units: See there.
         memory_units: See there.
         heads: See there.

@@ -13,7 +13,6 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby, islice
@@ -23,10 +22,10 @@ import keras
 import numpy as np
 
 import captioner.evaluation.coco_metrics as metrics
-from captioner.captions.decoder import Decoder, DecoderConfig
 from captioner.errors import CaptionerError, DatasetError
 from captioner.evaluation.ptb import tokenize
 from captioner.models.compiling import compiled
+from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.encoder import LITE_VARIANTS, EncoderConfig, build_encoder, freeze
 from captioner.models.encoder_graph import knows_encoder
 from captioner.models.runtime import OpenVinoEncoder, saved_encoder_weights
@@ -49,11 +48,12 @@ from captioner.training.captions.calibration import calibrate_model
 from captioner.training.captions.card import captioner_card
 from captioner.training.captions.data import CaptionDataset
 from captioner.training.captions.feature_cache import FLIPPED, PLAIN, Features, View, cached_features, encode_photos
-from captioner.training.captions.loop import CaptionTrainingModel, fit_stage, make_optimizer
+from captioner.training.captions.loop import CaptionTrainingModel
 from captioner.training.captions.mixture import Mixture, Source, read_mixture
 from captioner.training.captions.options import STAGES, CaptionTrainingOptions, StageOptions
 from captioner.training.captions.self_critical import Sampler, SelfCriticalBatches
 from captioner.training.captions.tags import caption_shares, fit_tags, used_tags
+from captioner.training.loop import computing_in, fit_stage, make_optimizer
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class CaptionTraining:
                 "there are too few of them, or min_count is too high"
             )
         keras.utils.set_random_seed(self.options.decoder.seed)
-        with _precision(self.options.precision):
+        with computing_in(self.options.precision):
             self.encoder, self.decoder = self._build()
         self._start = compiled(self.decoder.initial_state)
         self._step = compiled(self.decoder.step)
@@ -152,7 +152,7 @@ class CaptionTraining:
                 of them is skipped; the first starts from the stage that precedes it there, run earlier in this folder.
 
         Returns:
-            Stage name to the record of `captioner.training.captions.loop.fit_stage`.
+            Stage name to the record of `captioner.training.loop.fit_stage`.
 
         Raises:
             CaptionerError: There is no such stage, or they are in another order (``kind="usage"``).
@@ -325,10 +325,10 @@ class CaptionTraining:
 
     def _fit(self, stage: str, encoder, batches, dev: Features | None) -> dict:
         options: StageOptions = getattr(self.options, stage)
-        with _precision(self.options.precision):
+        with computing_in(self.options.precision):
             model = CaptionTrainingModel(self.decoder, encoder, options, self._tags if encoder else None)
         slow = encoder.trainable_variables if encoder else ()
-        model.compile(make_optimizer(options, len(batches), slow), jit_compile=False)
+        model.compile(make_optimizer(options, len(batches), slow, options.encoder_rate), jit_compile=False)
         started = time.strftime("%Y-%m-%d")
 
         def evaluate():
@@ -420,17 +420,6 @@ class CaptionTraining:
 def _load_encoder(encoder: keras.Model, saved: SavedModel) -> None:
     """Puts the weights of a model folder into an encoder."""
     load_weights(encoder, saved_encoder_weights(saved, encoder.config), str(saved.folder))
-
-
-@contextmanager
-def _precision(name: str):
-    """Layers made within this context compute in ``bf16`` or ``f32``; their weights are float32 either way."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bf16" else "float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _lookup(features: Features) -> tuple[dict[str, int], np.ndarray]:

@@ -16,12 +16,12 @@ import keras
 import numpy as np
 from keras import ops, random
 
-from captioner.captions.decoder import Decoder
 from captioner.evaluation.coco_metrics import CiderD
-from captioner.media.ahead import prefetch
+from captioner.media.ahead import Epoch, prefetch
 from captioner.models.compiling import compiled
+from captioner.models.decoder import Decoder
 from captioner.models.tokenizer import Tokenizer, normalize
-from captioner.training.captions.batches import CachedBatches, Epoch
+from captioner.training.captions.batches import CachedBatches
 from captioner.training.captions.mixture import Mixture
 
 

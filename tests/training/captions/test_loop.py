@@ -11,19 +11,14 @@ import keras
 import numpy as np
 import pytest
 
-from captioner.captions.decoder import Decoder, DecoderConfig
 from captioner.errors import CaptionerError, DatasetError
+from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.tokenizer import Tokenizer
 from captioner.training.captions.batches import CachedBatches, TokenTable, augment_photo
-from captioner.training.captions.loop import (
-    CaptionTrainingModel,
-    TwoRateAdamW,
-    averaged_weights,
-    fit_stage,
-    make_optimizer,
-)
+from captioner.training.captions.loop import CaptionTrainingModel
 from captioner.training.captions.options import CaptionTrainingOptions, StageOptions
 from captioner.training.checkpoint import Checkpoint, TrainingLog
+from captioner.training.loop import TwoRateAdamW, averaged_weights, fit_stage, make_optimizer
 
 VOCABULARY = 11
 

@@ -6,14 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from captioner.captions.decoder import Decoder, DecoderConfig
 from captioner.evaluation.coco_metrics import CiderD
+from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.tokenizer import Tokenizer
 from captioner.training.captions.batches import CachedBatches, TokenTable
-from captioner.training.captions.loop import CaptionTrainingModel, make_optimizer
+from captioner.training.captions.loop import CaptionTrainingModel
 from captioner.training.captions.mixture import Mixture, Source
 from captioner.training.captions.options import StageOptions
 from captioner.training.captions.self_critical import Sampler, SelfCriticalBatches, advantages
+from captioner.training.loop import make_optimizer
 
 WORDS = ["a", "dog", "cat", "runs", "sits", "here"]
 CAPTIONS = {

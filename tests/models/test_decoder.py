@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from captioner.captions.decoder import Decoder, DecoderConfig
 from captioner.errors import CaptionerError
+from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.recurrent import CELLS
 from captioner.models.saving import named_weights
 

@@ -1,4 +1,7 @@
-"""The decoder: a recurrent network with attention over the encoder grid that writes a caption word by word.
+"""The decoder: a recurrent network with attention over what an encoder saw or read, which writes word by word.
+
+It captions photos, where the encoder gives a grid of positions, and translates, where it gives a position for every
+word that was read.
 
 One step serves training, search, scoring and export. The recurrent state of a step asks the grid where to look (Luong
 et al. 2015; for captions Lu et al. 2017), with several heads (Vaswani et al. 2017); a gate on what was seen lets words
@@ -16,8 +19,8 @@ import math
 import keras
 from keras import ops
 
-from captioner.captions.config import DecoderConfig
-from captioner.models.recurrent import make_cell
+from captioner.models.decoder_config import DecoderConfig
+from captioner.models.recurrent import make_cell, recur
 
 
 class Decoder(keras.Model):
@@ -94,48 +97,46 @@ class Decoder(keras.Model):
             ``(logits, state, attention)``: (rows, vocabulary) float32, the next state, (rows, positions) float32 with
             rows summing to 1.
         """
-        words = self._embed(tokens)
+        words = self.embed(tokens)
         from_image = ops.repeat(memory[2], ops.shape(words)[0] // ops.shape(memory[2])[0], axis=0)
         state = self.cell.advance(self.cell.project(words) + from_image, state)
         context, attention = self._attend(state[0], memory)
         return self._logits(state[0], context, words), state, ops.cast(attention, "float32")
 
-    def call(self, grid, tokens, training: bool = False):
+    def call(self, grid, tokens, among=None, training: bool = False):
         """Teacher forcing: logits for every word of given captions.
 
         Args:
             grid: Encoder grid (images, rows, columns, channels) or (images, positions, channels).
             tokens: Input tokens (images, captions, steps), int32, beginning with the start token.
+            among: Tokens (n,) int32 that the next word can be, whose logits are wanted; None for all.
             training: Whether dropout applies.
 
         Returns:
             ``(logits, attention)``: (images, captions, steps, vocabulary) float32 and (images * captions, steps,
             positions) float32.
         """
-        captions, steps = tokens.shape[1], tokens.shape[2]
+        captions, steps = ops.shape(tokens)[1:]
         state, memory = self.initial_state(grid, training=training)
         state = tuple(ops.repeat(part, captions, axis=0) for part in state)
-        words = self.embedding_drop(self._embed(ops.reshape(tokens, (-1, steps))), training=training)
+        words = self.embedding_drop(self.embed(ops.reshape(tokens, (-1, steps))), training=training)
         projected = self.cell.project(words) + ops.repeat(memory[2], captions, axis=0)[:, None]
-        outputs = []
-        for t in range(steps):
-            state = self.cell.advance(projected[:, t], state)
-            outputs.append(state[0])
-        h = ops.stack(outputs, axis=1)
+        h = recur(self.cell, projected, state)
         context, attention = self._attend(ops.reshape(h, (-1, self.config.units)), memory)
         context = ops.reshape(context, (-1, steps, self.config.memory_units))
-        logits = self._logits(h, context, words, training)
-        logits = ops.reshape(logits, (-1, captions, steps, self.config.vocabulary_size))
-        return logits, ops.cast(ops.reshape(attention, (-1, steps, attention.shape[-1])), "float32")
+        logits = self._logits(h, context, words, among, training)
+        logits = ops.reshape(logits, (-1, captions, steps, logits.shape[-1] or ops.shape(among)[0]))
+        return logits, ops.cast(ops.reshape(attention, (-1, steps, ops.shape(attention)[-1])), "float32")
 
-    def _embed(self, tokens):
+    def embed(self, tokens):
+        """Embeddings (..., embedding_units) of tokens (...), as the cell reads them."""
         # As the output matrix the embedding is small; as an input it gets unit variance (Vaswani et al. 2017).
         return self.embedding(tokens) * math.sqrt(self.config.embedding_units)
 
     def _attend(self, h, memory):
         """Context (rows, memory_units) and attention (rows, positions) for states h (rows, units), image by image."""
         values, keys, _ = memory
-        size, positions = keys.shape[2], keys.shape[3]
+        size, positions = keys.shape[2], ops.shape(keys)[3]
         query = ops.reshape(self.query_projection(h), (ops.shape(values)[0], -1, self.config.heads, size))
         query = ops.transpose(query, (0, 2, 1, 3))
         weights = ops.softmax(ops.matmul(query, keys) / math.sqrt(size), axis=-1)
@@ -145,10 +146,12 @@ class Decoder(keras.Model):
 
     def _split_heads(self, x):
         """(images, positions, memory_units) to (images, positions, heads, size)."""
-        return ops.reshape(x, (-1, x.shape[1], self.config.heads, self.config.memory_units // self.config.heads))
+        return ops.reshape(x, (-1, ops.shape(x)[1], self.config.heads, self.config.memory_units // self.config.heads))
 
-    def _logits(self, h, context, words, training: bool = False):
+    def _logits(self, h, context, words, among=None, training: bool = False):
         hidden = self.output_hidden(ops.concatenate([h, context, words], axis=-1))
         hidden = self.output_drop(hidden, training=training)
-        matrix = ops.transpose(ops.cast(self.embedding.embeddings, hidden.dtype))
-        return ops.cast(ops.matmul(hidden, matrix), "float32") + ops.cast(self.output_bias, "float32")
+        matrix, bias = self.embedding.embeddings, ops.cast(self.output_bias, "float32")
+        if among is not None:
+            matrix, bias = ops.take(matrix, among, axis=0), ops.take(bias, among, axis=0)
+        return ops.cast(ops.matmul(hidden, ops.transpose(ops.cast(matrix, hidden.dtype))), "float32") + bias

@@ -1,6 +1,6 @@
 """The decoder as OpenVINO graphs, built straight from the weights of a saved model.
 
-What Keras's own export would do in general is done here for `captioner.captions.decoder` only, with what is known about
+What Keras's own export would do in general is done here for `captioner.models.decoder` only, with what is known about
 it: everything that depends on the previous word alone becomes a table with a row for every word, products with the same
 vector are one. Tests hold the graphs equal to the Keras model.
 """
@@ -34,12 +34,12 @@ def start_graph(config: Mapping, weights: Weights) -> openvino.Model:
     """What a caption starts from, once for every image.
 
     Args:
-        config: `captioner.captions.decoder.DecoderConfig` as a dict.
+        config: `captioner.models.decoder.DecoderConfig` as a dict.
         weights: ``layer/variable`` to array.
 
     Returns:
         A model from ``grid`` (images, positions, channels) to the parts of the state, ``state_0`` and so on (images,
-        units), and of the memory, ``memory_0`` and so on, as `captioner.captions.decoder.Decoder.initial_state` has
+        units), and of the memory, ``memory_0`` and so on, as `captioner.models.decoder.Decoder.initial_state` has
         them but for the scale of the keys.
     """
     from openvino import opset13 as ops
@@ -63,7 +63,7 @@ def step_graph(config: Mapping, weights: Weights) -> openvino.Model:
     """One step of the decoder for all captions of all images.
 
     Args:
-        config: `captioner.captions.decoder.DecoderConfig` as a dict.
+        config: `captioner.models.decoder.DecoderConfig` as a dict.
         weights: ``layer/variable`` to array.
 
     Returns:
