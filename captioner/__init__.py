@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from captioner.clips.classifier import ClipClassifier
     from captioner.loading import caption_many, list_models, load
     from captioner.models.search import SearchOptions
-    from captioner.results import Caption, ClipPrediction, NoveltyPoint, Segment, VideoAnalysis, Window, Word
+    from captioner.results import (
+        Caption,
+        ClipPrediction,
+        NoveltyPoint,
+        Segment,
+        Translation,
+        VideoAnalysis,
+        Window,
+        Word,
+    )
+    from captioner.translation.translator import Translator
     from captioner.videos.analyzer import VideoAnalyzer
 
 __version__ = "0.2.0"
@@ -37,9 +47,11 @@ _LAZY = {
     "ImageCaptioner": "captioner.captions.captioner",
     "ClipClassifier": "captioner.clips.classifier",
     "SearchOptions": "captioner.models.search",
+    "Translator": "captioner.translation.translator",
     "VideoAnalyzer": "captioner.videos.analyzer",
     **dict.fromkeys(
-        ("Caption", "ClipPrediction", "NoveltyPoint", "Segment", "VideoAnalysis", "Window", "Word"), "captioner.results"
+        ("Caption", "ClipPrediction", "NoveltyPoint", "Segment", "Translation", "VideoAnalysis", "Window", "Word"),
+        "captioner.results",
     ),
 }
 
@@ -55,6 +67,8 @@ __all__ = [
     "NoveltyPoint",
     "SearchOptions",
     "Segment",
+    "Translation",
+    "Translator",
     "VideoAnalysis",
     "VideoAnalyzer",
     "VideoReadError",

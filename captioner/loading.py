@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from captioner.captions.captioner import Image, ImageCaptioner
     from captioner.clips.classifier import ClipClassifier
     from captioner.results import Caption
+    from captioner.translation.translator import Translator
 
 ShippedCaptioner = Literal["flickr8k", "photos"]
 ShippedClassifier = Literal["actions", "fights"]
+ShippedTranslator = Literal["translator"]
 
 DEFAULT_MODEL = "photos"
 """The captioner that is used where none is named."""
@@ -34,8 +36,14 @@ def load(
 
 @overload
 def load(
+    name: ShippedTranslator, *, runtime: str = ..., precision: str = ..., threads: int | None = ...
+) -> Translator: ...
+
+
+@overload
+def load(
     name: str | os.PathLike[str], *, runtime: str = ..., precision: str = ..., threads: int | None = ...
-) -> ImageCaptioner | ClipClassifier: ...
+) -> ImageCaptioner | ClipClassifier | Translator: ...
 
 
 def load(
@@ -44,7 +52,7 @@ def load(
     runtime: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-) -> ImageCaptioner | ClipClassifier:
+) -> ImageCaptioner | ClipClassifier | Translator:
     """Loads a model.
 
     Args:
@@ -54,7 +62,7 @@ def load(
         threads: Cores to use; None for all that this process may use.
 
     Returns:
-        A `captioner.ImageCaptioner` or a `captioner.ClipClassifier`, by the kind of the model.
+        An `ImageCaptioner`, a `ClipClassifier` or a `Translator` of `captioner`, by the kind of the model.
 
     Raises:
         ModelLoadError: There is no such model, or its folder is incomplete or altered.
@@ -67,8 +75,12 @@ def load(
         from captioner.clips.classifier import ClipClassifier
 
         return ClipClassifier(saved, runtime=runtime, precision=precision, threads=threads)
+    if saved.kind == "translator":
+        from captioner.translation.translator import Translator
+
+        return Translator.open(saved, runtime=runtime, precision=precision, threads=threads)
     if saved.kind != "captioner":
-        raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, neither a captioner nor a clip classifier")
+        raise ModelLoadError(f"{saved.folder}: is a {saved.kind}, which is no model to be loaded by itself")
     return ImageCaptioner.open(saved, runtime=runtime, precision=precision, threads=threads)
 
 

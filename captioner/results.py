@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a caption.
+    """One word of a caption or of a translation.
 
     Attributes:
-        text: The word in lower case.
-        logprob: Natural logarithm of its probability given the image and the words before it.
-        attention: Where the decoder looked when it wrote the word: float32 (rows, columns) over the
-            encoder grid, non-negative, sum 1; None where the search was told not to keep it.
+        text: The word in lower case; of a translation, as people write it, with the punctuation at it.
+        logprob: Natural logarithm of its probability given the image, or sentence, and the words before it.
+        attention: Where the decoder looked when it wrote the word, float32, non-negative, sum 1: (rows, columns) over
+            the encoder grid, or (words,) over the words of the sentence; None where the search was told not to keep it.
         confidence: Calibrated probability, 0..1, that one of five people uses the word for the photo; None where the
             model is not calibrated.
     """
@@ -75,7 +75,7 @@ class Caption:
     """A caption of one image or of one video segment.
 
     Attributes:
-        text: Words in lower case, joined by spaces, without an end mark.
+        text: Words in lower case, joined by spaces, without an end mark; in another language as people write it.
         words: One `Word` per word of ``text``.
         score: Length-normalised log-probability by which the search ranked it (higher is better).
         confidence: Mean of its words' confidence, 0..1: the share of the words that people can be expected to use.
@@ -87,6 +87,7 @@ class Caption:
         tags: Words that people would use for the photo, most likely first, each with the calibrated probability, 0..1,
             that one of five does; those alone that are likely enough. They do not depend on the caption.
         picture: Makes a small JPEG of the photo when a notebook shows the caption; None where there is nothing to show.
+        translation: Where ``text`` and ``words`` are in another language, how they were translated; else None.
     """
 
     text: str
@@ -99,6 +100,17 @@ class Caption:
     familiarity: float | None = None
     tags: tuple[tuple[str, float], ...] = ()
     picture: Callable[[], bytes] | None = field(default=None, compare=False)
+    translation: Translation | None = field(default=None, compare=False)
+
+    @property
+    def language(self) -> str:
+        """Code of the language of ``text``: ``en``, or what it was translated to."""
+        return self.translation.language if self.translation else "en"
+
+    @property
+    def english(self) -> str:
+        """What the captioner wrote, in English, whatever the language of ``text``."""
+        return self.translation.source if self.translation else self.text
 
     @property
     def unsure(self) -> str | None:
@@ -109,6 +121,8 @@ class Caption:
         return why_unsure(self.confidence, self.familiarity)
 
     def __str__(self) -> str:
+        if self.translation:
+            return self.text
         return self.text[:1].upper() + self.text[1:] + "." if self.text else ""
 
     def __repr__(self) -> str:
@@ -124,9 +138,11 @@ class Caption:
         return f"<div>{_picture(self.picture)}<div>{'<br>'.join(rows)}</div></div>"
 
     def to_dict(self) -> dict:
-        """The JSONL record of the design, without ``file``, plus ``familiarity``, ``unsure`` and ``tags``."""
+        """The JSONL record of the design, without ``file``, plus ``familiarity``, ``unsure`` and ``tags``; of a caption
+        in another language also ``language`` and ``english``."""
         return {
             "caption": self.text,
+            **({"language": self.language, "english": self.english} if self.translation else {}),
             "score": round(self.score, 6),
             "confidence": round(self.confidence, 6),
             "familiarity": None if self.familiarity is None else round(self.familiarity, 4),
@@ -140,6 +156,34 @@ class Caption:
             ],
             "model": self.model,
         }
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A text in another language.
+
+    Attributes:
+        text: As people write it, with its punctuation; empty for an empty text.
+        language: Code of its language, such as ``de``.
+        source: The text that was translated.
+        words: One `Word` per word of ``text``, with its attention over ``source_words``.
+        source_words: The words that were read; neighbours that the translator does not know are one.
+        score: Length-normalised log-probability by which the search ranked it (higher is better); of several sentences
+            the mean.
+    """
+
+    text: str
+    language: str
+    source: str
+    words: tuple[Word, ...]
+    source_words: tuple[str, ...]
+    score: float
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Translation({self.text!r}, {self.language})"
 
 
 def _tag_records(tags: tuple[tuple[str, float], ...]) -> list[dict]:

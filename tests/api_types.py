@@ -8,14 +8,24 @@ import numpy as np
 from PIL import Image
 
 import captioner
-from captioner import Caption, CaptionerError, ClipClassifier, ClipPrediction, ImageCaptioner, VideoAnalysis
+from captioner import (
+    Caption,
+    CaptionerError,
+    ClipClassifier,
+    ClipPrediction,
+    ImageCaptioner,
+    Translation,
+    Translator,
+    VideoAnalysis,
+)
 
 
 def loading(folder: Path) -> None:
     assert_type(captioner.load(), ImageCaptioner)
     assert_type(captioner.load("flickr8k", threads=1), ImageCaptioner)
     assert_type(captioner.load("actions", runtime="openvino"), ClipClassifier)
-    assert_type(captioner.load(folder), ImageCaptioner | ClipClassifier)
+    assert_type(captioner.load("translator"), Translator)
+    assert_type(captioner.load(folder), ImageCaptioner | ClipClassifier | Translator)
     assert_type(captioner.list_models(), list[str])
 
 
@@ -33,6 +43,11 @@ def clips(classifier: ClipClassifier, paths: list[Path]) -> None:
     assert_type(classifier.classify("a.mp4"), ClipPrediction)
     assert_type(classifier.classify(paths, stride=1.0), list[ClipPrediction])
     assert_type(captioner.VideoAnalyzer(interval=0.5).analyze("a.mp4"), VideoAnalysis)
+
+
+def translations(translator: Translator) -> None:
+    assert_type(translator.translate("a dog", "de"), Translation)
+    assert_type(translator.translate(["a dog"], "de", beam_size=1), list[Translation])
 
 
 def mistakes(model: ImageCaptioner) -> None:

@@ -20,7 +20,8 @@ ROWS = (
     ("training",),  # what trainings share
     ("videos",),
     ("evaluation", "loading"),
-    ("captions", "clips", "translation"),
+    ("captions", "clips"),
+    ("translation",),
     ("outputs",),
     ("models", "media"),
     ("results", "schema"),

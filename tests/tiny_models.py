@@ -40,7 +40,7 @@ def make_captioner(folder: Path, *, size: int = SIZE, seed: int = 0) -> Path:
     """A captioner with the smallest encoder and a decoder whose captions depend on the image."""
     import keras
 
-    from captioner.captions.decoder import Decoder, DecoderConfig
+    from captioner.models.decoder import Decoder, DecoderConfig
     from captioner.models.encoder import EncoderConfig, build_encoder
     from captioner.models.saving import named_weights, save_model
     from captioner.models.tokenizer import Tokenizer
@@ -64,6 +64,37 @@ def make_captioner(folder: Path, *, size: int = SIZE, seed: int = 0) -> Path:
         weights={name: np.asarray(value, np.float32) for name, value in weights.items()},
         texts={"tokenizer.json": tokenizer.to_json()},
         metadata={"scores": {"CIDEr-D": 1.5}},
+        card="# Nonsense\n",
+    )
+
+
+SENTENCES = {
+    "en": ("A man rides a red bike.", "Two dogs play in the water.", "A girl in a red dress is singing.") * 4,
+    "de": ("Ein Mann fährt ein rotes Fahrrad.", "Zwei Hunde spielen im Wasser.", "Ein Mädchen im Kleid singt.") * 4,
+    "fr": ("Un homme fait du vélo rouge.", "Deux chiens jouent dans l'eau.", "Une fille en robe rouge chante.") * 4,
+}
+
+
+def make_translator(folder: Path, *, cell: str = "gru", seed: int = 0) -> Path:
+    """A translator with random weights to German and French, which have few pieces each."""
+    from captioner.models.decoder_config import DecoderConfig, decoder_shapes
+    from captioner.models.saving import save_model
+    from captioner.translation.config import SentenceEncoderConfig, sentence_encoder_shapes
+    from captioner.translation.subwords import Subwords
+
+    subwords = Subwords.learn(SENTENCES, 335)
+    encoder = SentenceEncoderConfig(cell, 5)
+    decoder = DecoderConfig(len(subwords), 10, cell, units=9, embedding_units=8, memory_units=6, heads=2)
+    shapes = {f"encoder/{name}": shape for name, shape in sentence_encoder_shapes(encoder, 8).items()}
+    shapes |= {f"decoder/{name}": shape for name, shape in decoder_shapes(decoder).items()}
+    rng = np.random.default_rng(seed)
+    return save_model(
+        folder,
+        kind="translator",
+        config={"encoder": encoder.to_dict(), "decoder": decoder.to_dict()},
+        weights={name: rng.normal(0, 0.7, shape).astype(np.float16) for name, shape in shapes.items()},
+        texts={"tokenizer.json": subwords.to_json()},
+        metadata={"scores": {}},
         card="# Nonsense\n",
     )
 
@@ -96,7 +127,7 @@ def encoder_parts(name="lite0", size=SIZE):
 
 
 def decoder_parts(**sizes):
-    from captioner.captions.decoder import Decoder, DecoderConfig
+    from captioner.models.decoder import Decoder, DecoderConfig
 
     config = DecoderConfig(
         **{"vocabulary_size": 40, "units": 24, "embedding_units": 12, "memory_units": 16, "heads": 4, **sizes}

@@ -152,6 +152,34 @@ def train_clips(
     )  # fmt: skip
 
 
+@command(train_app, "translation")
+def train_translation(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with train.en, train.de and so on, and val.en, val.de and so on, perhaps with .gz; a line is "
+            "the translation of the same line.",
+            metavar="DIR",
+        ),
+    ],
+    output: TrainOutput,
+    cell: Cell = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the sentences.", show_default="14")] = None,
+    vocabulary_size: Annotated[
+        int | None, typer.Option(help="Subwords of all languages together.", show_default="8000")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 or f32.", show_default="bf16")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None,
+) -> int:
+    """Trains a translator from English to the languages of a folder of parallel text."""
+    from captioner.cli import training_commands
+
+    return training_commands.train_translation(
+        data, output,
+        given(cell=cell, epochs=epochs, vocabulary_size=vocabulary_size, precision=precision, seed=seed),
+    )  # fmt: skip
+
+
 @command(train_app, "pictures")
 def train_pictures(
     output: Annotated[Path, typer.Option(help="Folder for the pictures and their captions.", metavar="DIR")],

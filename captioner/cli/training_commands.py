@@ -139,6 +139,20 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
     return 1 if failed else 0
 
 
+def train_translation(data: Path, output: Path, options: Mapping[str, Any]) -> int:
+    """Trains a translator and prints its record."""
+    from captioner.training.translation.options import TranslationTrainingOptions
+
+    chosen = TranslationTrainingOptions(**options)
+    with _training():
+        from captioner.training.translation.run import train_translation
+
+    with ProgressBars() as bars:
+        record = train_translation(data, output, chosen, progress=_training_bars(bars))
+    print(json.dumps(record, indent=2))
+    return 0
+
+
 @contextmanager
 def _training() -> Iterator[None]:
     os.environ.setdefault(

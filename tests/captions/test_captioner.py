@@ -368,7 +368,7 @@ def test_loading(tiny_captioner, tmp_path, monkeypatch):
     with pytest.raises(ModelLoadError, match="no model called 'nothing'"):
         captioner.load("nothing")
     folder = tiny_folder(tmp_path / "other", kind="forecaster", texts={}, weights={"forecaster/a/b": np.zeros(1)})
-    with pytest.raises(ModelLoadError, match="other: is a forecaster, neither a captioner nor a clip classifier"):
+    with pytest.raises(ModelLoadError, match="other: is a forecaster, which is no model to be loaded by itself"):
         captioner.load(folder)
     folder = tiny_folder(tmp_path / "half", config={"decoder": {"vocabulary_size": 6}})
     with pytest.raises(ModelLoadError, match=r"half.config\.json: lacks encoder"):

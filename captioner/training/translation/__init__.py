@@ -1,0 +1,1 @@
+"""Training a translator on parallel sentences."""
