@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
 
 import numpy as np
@@ -26,6 +26,7 @@ from captioner.models.search import Hypothesis, SearchOptions, search
 from captioner.models.tokenizer import SPECIAL, Tokenizer, join_words, normalize
 from captioner.outputs.thumbnails import thumbnail
 from captioner.results import Caption, Word
+from captioner.translation.translator import SHIPPED_TRANSLATOR, Translator
 
 if TYPE_CHECKING:
     from captioner.models.runtime import Features
@@ -126,6 +127,8 @@ class ImageCaptioner:
         must_include: str | Sequence[str] = (),
         seeds: Sequence[int] | None = None,
         style: str = "",
+        language: str = "en",
+        translator: Translator | None = None,
         plain: bool = True,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
@@ -140,6 +143,9 @@ class ImageCaptioner:
             must_include: Words that the caption must contain (one, or a list); needs beam search.
             seeds: One seed an image for sampling; by default ``seed`` for all of them.
             style: Manner of writing, one of ``model.tokenizer.styles``; "" is the general one.
+            language: Of the caption: ``en``, or one to which the translator translates, such as ``de``;
+                ``caption.english`` stays, and the attention of the words is over ``caption.translation.source_words``.
+            translator: What `captioner.load` gives for the folder of a trained translator; by default the shipped one.
             plain: Whether a photo far from all that the model has learnt from gets a plain sentence from its tags ("a
                 picture of a cat") before the captions that the search finds; with beam search, where neither
                 ``prefix`` nor ``must_include`` asks for something else.
@@ -162,8 +168,8 @@ class ImageCaptioner:
         if seeds is not None and not streamed and len(seeds) != len(images):
             raise CaptionerError(f"{len(seeds)} seeds for {len(images)} images", kind="usage")
         outcomes = self.caption_many(
-            images, prefix=prefix, must_include=must_include, seeds=seeds, style=style, plain=plain,
-            attention=attention, batch_size=batch_size, **options,
+            images, prefix=prefix, must_include=must_include, seeds=seeds, style=style, language=language,
+            translator=translator, plain=plain, attention=attention, batch_size=batch_size, **options,
         )  # fmt: skip
         captions = map(_unless_error, outcomes)
         if streamed:
@@ -181,6 +187,8 @@ class ImageCaptioner:
         must_include: str | Sequence[str] = (),
         seeds: Iterable[int] | None = None,
         style: str = "",
+        language: str = "en",
+        translator: Translator | None = None,
         plain: bool = True,
         attention: bool = True,
         batch_size: int = BATCH_SIZE,
@@ -197,6 +205,8 @@ class ImageCaptioner:
             must_include: See `caption`.
             seeds: See `caption`.
             style: See `caption`.
+            language: See `caption`.
+            translator: See `caption`.
             plain: See `caption`.
             attention: See `caption`.
             batch_size: See `caption`.
@@ -220,8 +230,19 @@ class ImageCaptioner:
             "attention": attention,
         }
         if seeds is None:
-            return caption_stream(self, images, chosen, batch_size=batch_size, threads=threads, **words)
-        return self._seeded(images, seeds, chosen, words)
+            found = caption_stream(self, images, chosen, batch_size=batch_size, threads=threads, **words)
+        else:
+            found = self._seeded(images, seeds, chosen, words)
+        if language == "en":
+            return found
+        translator = translator or self.translator
+        translator.check(language)
+        return (one if isinstance(one, CaptionerError) else _translated(one, translator, language) for one in found)
+
+    @cached_property
+    def translator(self) -> Translator:
+        """What translates the captions where another language is asked for: the shipped translator."""
+        return Translator.open(read_model(SHIPPED_TRANSLATOR))
 
     def _seeded(self, images, seeds, options, words) -> Iterator[Caption | CaptionerError]:
         left = iter(seeds)
@@ -414,6 +435,16 @@ def _with_picture(caption: Caption, image: Any, *, alone: bool = False) -> Capti
 
 def _thumbnail_of(image: Any) -> bytes:
     return thumbnail(read_image(image))
+
+
+def _translated(caption: Caption, translator: Translator, language: str) -> Caption:
+    captions = (caption, *caption.alternatives)
+    found = translator.translate([one.text for one in captions], language)
+    first, *others = (
+        replace(one, text=translation.text, words=translation.words, translation=translation)
+        for one, translation in zip(captions, found, strict=True)
+    )
+    return replace(first, alternatives=tuple(others))
 
 
 def _unless_error(outcome: Caption | CaptionerError) -> Caption:

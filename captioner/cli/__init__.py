@@ -15,7 +15,7 @@ from captioner import __version__
 
 # Each adds its commands, in the order of the help.
 # isort: off
-from captioner.cli import describe, photos, films, clips, search, demo, serve, models, training  # noqa: F401
+from captioner.cli import describe, photos, films, clips, translate, search, demo, serve, models, training  # noqa: F401
 from captioner.cli.options import app
 
 

@@ -13,6 +13,7 @@ from captioner.cli.options import (
     CsvBom,
     Engine,
     Exclude,
+    Language,
     MarkUnsure,
     MaxLength,
     Model,
@@ -24,6 +25,7 @@ from captioner.cli.options import (
     Runtime,
     Threads,
     TimeLimit,
+    TranslatorFolder,
     app,
     choice,
     command,
@@ -61,6 +63,8 @@ def video(
     csv_bom: CsvBom = False,
     beam_size: BeamSize = None,
     max_length: MaxLength = None,
+    language: Language = "",
+    translator: TranslatorFolder = None,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
@@ -74,6 +78,7 @@ def video(
     """Says what happens when in videos. With --output, a run that was stopped goes on when started again."""
     from captioner.cli import folders, streams
     from captioner.runs.jobs import Computing, WatchVideos
+    from captioner.runs.translations import chosen_translations
     from captioner.videos.analyzer import chosen_classifier
 
     task = WatchVideos(
@@ -81,11 +86,14 @@ def video(
         given(beam_size=beam_size, max_length=max_length), Computing(runtime, precision, threads),
     )  # fmt: skip
     if output is None:
-        refuse_idle("needs --output", "subtitle_unsure", "overwrite", *FOLDER_OPTIONS)
+        refuse_idle("needs --output", "subtitle_unsure", "language", "translator", "overwrite", *FOLDER_OPTIONS)
         return streams.films_to_stream(task, paths, format, exclude or (), mark_unsure=mark_unsure, bom=csv_bom)
     refuse_idle("does nothing with --output, which has --formats", "format")
+    if not language:
+        refuse_idle("needs --language", "translator")
+    also = chosen_translations(language, translator, task.computing)
     return folders.videos_to_folder(
         task, paths, output, formats=formats, subtitle_unsure=subtitle_unsure, mark_unsure=bool(mark_unsure),
         bom=csv_bom, time_limit=time_limit, retry_failed=retry_failed, overwrite=overwrite, prune=prune,
-        exclude=exclude or (), engine=engine,
+        exclude=exclude or (), engine=engine, also=also,
     )  # fmt: skip

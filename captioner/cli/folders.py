@@ -16,6 +16,7 @@ from captioner.outputs.writers import image_sidecars, to_csv, video_sidecars
 from captioner.runs.batch import run_batch
 from captioner.runs.folder import RESULTS, RunFolder
 from captioner.runs.jobs import CaptionImages, WatchVideos, picture_names
+from captioner.runs.translations import Translations
 from captioner.runs.workers import process_isolated
 
 
@@ -67,6 +68,7 @@ def videos_to_folder(
     mark_unsure: bool,
     bom: bool,
     exclude: Sequence[str] = (),
+    also: Translations | None = None,
     **options: Any,
 ) -> int:
     """What happens when in videos, to a folder; resumable."""
@@ -83,6 +85,9 @@ def videos_to_folder(
         raise CaptionerError(f"--subtitle-unsure is {subtitle_unsure!r}; known: {', '.join(UNSURE)}", kind="usage")
     make = video_sidecars(subtitle_unsure=subtitle_unsure, mark_unsure=mark_unsure, bom=bom)
     sidecars = {name: make[name] for name in chosen if name in make}
+    if also:
+        sidecars |= also.subtitles(sidecars)
+    options["also"] = also
     look = [f"subtitles {subtitle_unsure}"] * (subtitle_unsure != "mark") + ["marked"] * mark_unsure + ["bom"] * bom
     finish: dict[str, Callable[[RunFolder], str]] = {}
     if "html" in chosen:

@@ -188,6 +188,20 @@ Style = Annotated[
     str,
     typer.Option(help="Manner of writing: of which data set the model was trained on.", show_default="the general one"),
 ]
+Language = Annotated[
+    str,
+    typer.Option(
+        help="Captions also in the languages of the translator, such as de, several with commas; clip.de.srt.",
+        show_default="English alone",
+    ),
+]
+TranslatorFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--translator", help="What translates for --language: a folder that `captioner train translation` made.",
+        metavar="NAME|DIR",
+    ),
+]  # fmt: skip
 BatchSize = Annotated[int, typer.Option(help="Images computed together; results do not depend on it.")]
 Format = Annotated[
     str | None, choice("text", "json", "jsonl", "csv", show_default="by the name of --output, else text")

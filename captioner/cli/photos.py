@@ -15,6 +15,7 @@ from captioner.cli.options import (
     Engine,
     Exclude,
     Format,
+    Language,
     LengthPenalty,
     MarkUnsure,
     MaxLength,
@@ -36,6 +37,7 @@ from captioner.cli.options import (
     TimeLimit,
     TopK,
     TopP,
+    TranslatorFolder,
     app,
     choice,
     command,
@@ -76,6 +78,8 @@ def image(
         list[str] | None, typer.Option(help="A word that every caption must contain; may be given several times.")
     ] = None,
     style: Style = "",
+    language: Language = "",
+    translator: TranslatorFolder = None,
     attention_dir: Annotated[
         Path | None,
         typer.Option(help="Write a picture there for each photo: where the model looked for each word.", metavar="DIR"),
@@ -99,6 +103,7 @@ def image(
     """Captions photos."""
     from captioner.cli import folders, streams
     from captioner.runs.jobs import CaptionImages, Computing
+    from captioner.runs.translations import chosen_translations
 
     search = given(
         beam_size=beam_size, n_best=n_best, strategy=strategy, max_length=max_length, min_length=min_length,
@@ -109,15 +114,19 @@ def image(
         model, search, prefix, tuple(must_include or ()), style, batch_size,
         attention_dir=attention_dir and str(attention_dir), computing=Computing(runtime, precision, threads),
     )  # fmt: skip
+    if not language:
+        refuse_idle("needs --language", "translator")
+    also = chosen_translations(language, translator, task.computing)
     if folders.is_folder_output(output, paths):
         return folders.images_to_folder(
             task, paths, output, formats=f"{formats},{format or ''}", mark_unsure=bool(mark_unsure), bom=csv_bom,
             time_limit=time_limit, retry_failed=retry_failed, overwrite=overwrite, prune=prune, exclude=exclude or (),
-            engine=engine,
+            engine=engine, also=also,
         )  # fmt: skip
     refuse_idle("needs a folder as --output", *FOLDER_OPTIONS)
     if output is None:
         refuse_idle("needs --output", "overwrite")
     return streams.images_to_stream(
-        task, paths, output, format, exclude or (), mark_unsure=mark_unsure, bom=csv_bom, overwrite=overwrite
-    )
+        task, paths, output, format, exclude or (), mark_unsure=mark_unsure, bom=csv_bom, overwrite=overwrite,
+        also=also,
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from captioner.outputs.records import Record, count_unsure
 from captioner.outputs.writers import FORMATS, open_writer, segment_text
 from captioner.runs.inputs import STANDARD_INPUT, Inputs, find_inputs
 from captioner.runs.jobs import CaptionImages, ClassifyClips, DescribeFiles, WatchVideos, answers, picture_names
+from captioner.runs.translations import Translations
 from captioner.runs.workers import Task
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def images_to_stream(
     mark_unsure: bool | None = None,
     bom: bool = False,
     overwrite: bool = False,
+    also: Translations | None = None,
 ) -> int:
     """Captions of photos to a file or to standard output."""
     from captioner.media.images import IMAGE_EXTENSIONS
@@ -43,7 +45,7 @@ def images_to_stream(
     task = replace(task, attention_names=picture_names(inputs) if task.attention_dir else {})
     format = _chosen_format(format, output)
     _check_output(output, inputs, IMAGE_EXTENSIONS, format, overwrite)
-    return _to_stream(task, inputs, output, format, "image", "photos", mark_unsure, bom)
+    return _to_stream(task, inputs, output, format, "image", "photos", mark_unsure, bom, also)
 
 
 def clips_to_stream(
@@ -171,6 +173,7 @@ def _to_stream(
     name: str,
     mark_unsure: bool | None = None,
     bom: bool = False,
+    also: Translations | None = None,
 ) -> int:
     if format != "csv":
         refuse_idle("needs CSV", "csv_bom")
@@ -183,7 +186,7 @@ def _to_stream(
         segments = _Segments(mark_unsure, headed=len(inputs) > 1 or kind is None)
         task = replace(task, listener=segments.tell)
     status = captions = unsure = 0
-    records = answers(task, inputs)
+    records = map(also, answers(task, inputs)) if also else answers(task, inputs)
     first = next(records)  # a model that cannot be loaded must not cost the old output
     look = {"mark_unsure": mark_unsure, "bom": bom, "name": shown if output is None else printable}
     with ProgressBars(silent=watched) as bars, open_writer(output, format, kind, **look) as writer:

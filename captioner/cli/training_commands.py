@@ -140,16 +140,19 @@ def train_forecaster(data: Path, output: Path, model: str | None, interval: floa
 
 
 def train_translation(data: Path, output: Path, options: Mapping[str, Any]) -> int:
-    """Trains a translator and prints its record."""
+    """Trains a translator and prints a table of its scores; the model's ``metadata.json`` has everything."""
     from captioner.training.translation.options import TranslationTrainingOptions
 
     chosen = TranslationTrainingOptions(**options)
     with _training():
         from captioner.training.translation.run import train_translation
 
-    with ProgressBars() as bars:
+    with ProgressBars(log=True) as bars:
         record = train_translation(data, output, chosen, progress=_training_bars(bars))
-    print(json.dumps(record, indent=2))
+    best = max(record["rows"], key=lambda row: row["bleu"])
+    rows = [(name.removesuffix(" bleu"), f"{value:.1f}") for name, value in best.items() if name.endswith(" bleu")]
+    print(table([("language", "BLEU"), *rows]))
+    print(f"model: {printable(str(output / 'translator'))}")
     return 0
 
 

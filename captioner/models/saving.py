@@ -70,6 +70,10 @@ MAX_TEXT_BYTES = 2**24
 MAX_ARRAYS = 10_000
 """Limit on the number of arrays of a folder."""
 _PACKAGE = Path(__file__).resolve().parents[1]
+_UNSHIPPED = {
+    "translator": "train one with `captioner train translation` and name its folder (--translator, or --model of "
+    "`captioner translate`; in Python captioner.load(folder))"
+}
 # Inside the package where a wheel was installed, beside it in a checkout.
 SHIPPED = next(
     (root / "saved_models" for root in (_PACKAGE, _PACKAGE.parent) if (root / "saved_models").is_dir()), _PACKAGE
@@ -456,6 +460,8 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
     if os.path.isdir(text):  # unlike Path.is_dir, false for names that no file system takes
         return Path(text)
     known = ", ".join(model_names()) or "none"
+    if text in _UNSHIPPED:
+        raise ModelLoadError(f"no {text} comes with this package; {_UNSHIPPED[text]}", kind="missing")
     raise ModelLoadError(
         f"no model called {text!r}: it is neither a folder nor one of the shipped models ({known})", kind="missing"
     )

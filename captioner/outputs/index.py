@@ -26,12 +26,12 @@ from captioner.outputs.writers import clock
 RESULTS_NAME = "results.jsonl"
 INDEX_NAME = "index.sqlite"
 
-_FORMAT = 3
+_FORMAT = 4
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 _Row = tuple[str, _Seconds | None, _Seconds | None, str, str | None]
 _MOST_WORDS = 100_000
 _LIKENESS = 0.7  # of words that are offered instead of one that no caption has, 0..1
-_WEIGHTS = "1, 1, 0.5"  # of caption, labels and tags: what a sentence says counts more than what may be there
+_WEIGHTS = "1, 1, 0.5, 1"  # of caption, labels, tags, translations: what a sentence says counts most
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> Hit
 
 def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tuple[int, ...]) -> int:
     connection.execute(
-        "CREATE VIRTUAL TABLE entries USING fts5(caption, labels, tags, file UNINDEXED, start UNINDEXED, "
+        "CREATE VIRTUAL TABLE entries USING fts5(caption, labels, tags, translations, file UNINDEXED, start UNINDEXED, "
         "end UNINDEXED, unsure UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
     )
     connection.execute(f"PRAGMA application_id = {SQLITE_APPLICATION_ID}")
@@ -176,10 +176,10 @@ def _fill(connection: sqlite3.Connection, records: Iterable[Record], state: tupl
     def rows() -> Iterator[tuple]:
         for record in records:
             for row in _rows(record) if "error" not in record else ():
-                words.update(word.lower() for text in row[:3] for word in WORD.findall(text))
+                words.update(word.lower() for text in row[:4] for word in WORD.findall(text))
                 yield row
 
-    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows())
+    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows())
     connection.execute("CREATE TABLE words(word TEXT)")
     connection.executemany("INSERT INTO words VALUES (?)", ((word,) for word in sorted(words)))
     connection.execute("INSERT INTO entries(entries) VALUES ('optimize')")
@@ -191,11 +191,13 @@ def _rows(record: Record) -> Iterator[tuple]:
     file = _stored_name(record["file"])
     if "segments" not in record:
         label = _words(record.get("label") or "")
-        yield encodable(record.get("caption") or ""), label, _tags(record), file, None, None, _unsure(record)
+        texts = encodable(record.get("caption") or ""), label, _tags(record), _translated(record)
+        yield *texts, file, None, None, _unsure(record)
         return
     for one in record["segments"]:
         label = " ".join(_words(label["label"]) for label in one.get("labels", ())[:1])
-        yield encodable(one["caption"]), label, _tags(one), file, one["start"], one["end"], _unsure(one)
+        texts = encodable(one["caption"]), label, _tags(one), _translated(one)
+        yield *texts, file, one["start"], one["end"], _unsure(one)
 
 
 def _unsure(record: Record) -> str | None:
@@ -204,6 +206,10 @@ def _unsure(record: Record) -> str | None:
 
 def _tags(record: Record) -> str:
     return encodable(" ".join(one["tag"] for one in record.get("tags") or ()))
+
+
+def _translated(record: Record) -> str:
+    return encodable("\n".join(one["caption"] for one in (record.get("translations") or {}).values()))
 
 
 def _words(label: str) -> str:

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
 from msgspec import Meta
@@ -151,6 +151,11 @@ class _Tag:
 
 
 @dataclass(frozen=True)
+class _Translation:
+    caption: str
+
+
+@dataclass(frozen=True)
 class _Segment:
     start: _Time
     end: _Time
@@ -160,6 +165,7 @@ class _Segment:
     unsure: str | None = None
     tags: tuple[_Tag, ...] = ()
     labels: tuple[_Label, ...] = ()
+    translations: dict[str, _Translation] = field(default_factory=dict)
     thumbnail: str | None = None
 
 
@@ -194,6 +200,7 @@ class _AnyRecord:
     words: tuple[_Word, ...] = ()
     tags: tuple[_Tag, ...] = ()
     alternatives: tuple[_Alternative, ...] = ()
+    translations: dict[str, _Translation] = field(default_factory=dict)
     model: str | None = None
     thumbnail: str | None = None
     duration: _Time = 0.0

@@ -98,7 +98,7 @@ def video_csv_rows(record: Record) -> list[list[Any]]:
 
 
 def image_text(record: Record, mark_unsure: bool = False) -> str:
-    """A photo's caption as a line for people, with the alternatives below it.
+    """A photo's caption as a line for people, with the alternatives and the translations below it.
 
     Args:
         record: Record of a photo.
@@ -106,6 +106,7 @@ def image_text(record: Record, mark_unsure: bool = False) -> str:
     """
     lines = [record["caption"] + (_mark(record) if mark_unsure else "")]
     lines += [f"    {one['caption']}" for one in record.get("alternatives", ())]
+    lines += _translations(record)
     return "\n".join(printable(line) for line in lines)
 
 
@@ -125,7 +126,8 @@ def video_text(record: Record, mark_unsure: bool = False) -> str:
     if record.get("classifier"):
         lines[0] += f", {record['label'] or NOTHING_KNOWN}"
     lines += _notes(record)
-    lines += [f"    {segment_text(segment, mark_unsure)}" for segment in record["segments"]]
+    for segment in record["segments"]:
+        lines += [f"    {segment_text(segment, mark_unsure)}", *_translations(segment)]
     return "\n".join(printable(line) for line in lines)
 
 
@@ -134,6 +136,10 @@ def segment_text(segment: Record, mark_unsure: bool = False) -> str:
     start, end = (clock(segment[name], 1).zfill(7) for name in ("start", "end"))
     label = "".join(f" ({one['label']} {one['probability']:.0%})" for one in segment["labels"][:1])
     return printable(f"[{start} -> {end}] {segment['caption']}{label}" + (_mark(segment) if mark_unsure else ""))
+
+
+def _translations(record: Record) -> list[str]:
+    return [f"    {language}: {one['caption']}" for language, one in (record.get("translations") or {}).items()]
 
 
 def certainty(record: Record) -> float:

@@ -134,6 +134,7 @@ def run_batch(
     time_limit: float,
     sidecars: Sidecars | None = None,
     look: str = "",
+    also: Callable[[dict], Mapping] | None = None,
     finish: Mapping[str, Callable[[RunFolder], str]] = MappingProxyType({}),
     paths: Sequence[str | os.PathLike] = (),
     retry_failed: bool = False,
@@ -155,6 +156,7 @@ def run_batch(
         time_limit: Seconds that a file may take.
         sidecars: Files to make beside each result, extension to function of the record.
         look: How they are made; see `captioner.runs.folder.RunFolder`.
+        also: Adds to records what they lack; see there.
         finish: Files at the top of the folder that are made from all results at the end, whether the run is complete
             or not: name, among `captioner.runs.folder.RESERVED`, to a function that gives the text.
         paths: Where the inputs were looked for: results of files that are gone from there are counted.
@@ -173,7 +175,7 @@ def run_batch(
     """
     listener = listener or Silence()
     summary = Summary(Path(output))
-    with RunFolder(output, sidecars, finish, look=look) as folder, _terminated_like_interrupted():
+    with RunFolder(output, sidecars, finish, look=look, also=also) as folder, _terminated_like_interrupted():
         try:
             jobs = _plan(inputs, folder, summary, listener)
             _look_for_gone(folder, paths, summary, prune)

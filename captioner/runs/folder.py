@@ -68,7 +68,7 @@ class _Header:
     settings: str
     failed: bool
     # Earlier versions do not say: all that are there.
-    sidecars: tuple[Literal["srt", "vtt", "csv", "txt", "html"], ...] = _SIDECARS
+    sidecars: tuple[Annotated[str, Meta(pattern=r"\A([a-z]{2,8}\.)?(srt|vtt|csv|txt|html)\Z")], ...] = _SIDECARS
     look: str = ""
 
 
@@ -115,9 +115,12 @@ class RunFolder:
 
     Args:
         path: The folder; made if absent.
-        sidecars: Files to make beside each result, by extensions among `EXTENSIONS`.
+        sidecars: Files to make beside each result, by extensions among `EXTENSIONS`, perhaps with a language before
+            (``de.srt``).
         look: How they are made: those that were made in another way are made again.
         names: What else, besides ``results.jsonl``, is to be written at the top, among `RESERVED`.
+        also: Adds to a record what it lacks, such as translations, also to those of earlier runs; gives the same object
+            where it lacks nothing.
 
     Attributes:
         stored: The results in the folder, by the absolute path of their input.
@@ -135,10 +138,12 @@ class RunFolder:
         names: Collection[str] = (),
         *,
         look: str = "",
+        also: Callable[[Record], Record] | None = None,
     ):
         self.path = Path(path)
         self.sidecars = dict(sidecars or {})
         self.look = look
+        self._also = also
         self.stored: dict[str, Stored] = {}
         self.warnings: list[str] = []
         self._names = (RESULTS, *names)
@@ -188,7 +193,7 @@ class RunFolder:
         return stems
 
     def _is_free(self, stem: str, taken: set[str], folders: set[str]) -> bool:
-        outputs = [f"{stem}.{extension}" for extension in EXTENSIONS]
+        outputs = [f"{stem}.{extension}" for extension in dict.fromkeys((*EXTENSIONS, *self.sidecars))]
         return (
             _folded(stem) not in taken
             and not any(_folded(output) in folders or output.casefold() in RESERVED for output in outputs)
@@ -206,13 +211,14 @@ class RunFolder:
         for extension in before.sidecars if before else _SIDECARS if stem in self._torn else ():
             self._unlink(f"{stem}.{extension}")
         failed = "error" in record
+        record = self._also(record) if self._also else record
         sidecars = () if failed else self._absent(stem)
         stored = Stored(stem, source, settings, failed, sidecars, self.look)
         self._store(stored, record)
         self._write_sidecars(stored, sidecars, record)
 
     def complete(self, stored: Stored) -> None:
-        """Makes the sidecars of a result that are not there, or look otherwise.
+        """Makes the sidecars of a result that are not there, or look otherwise, and what its record lacks.
 
         Raises:
             CaptionerError: A file cannot be written.
@@ -226,10 +232,11 @@ class RunFolder:
             own = ()
         missing = self._absent(stored.stem, own)
         stored = replace(stored, sidecars=tuple(dict.fromkeys(own + missing)), look=self.look)
-        if (missing or stored != before) and (record := self._read(stored)):
-            if stored != before:
-                self._store(stored, record)
-            self._write_sidecars(stored, missing, record)
+        if (missing or stored != before or self._also) and (record := self._read(stored)):
+            whole = self._also(record) if self._also else record
+            if stored != before or whole is not record:
+                self._store(stored, whole)
+            self._write_sidecars(stored, missing, whole)
 
     def _absent(self, stem: str, own: Collection[str] = ()) -> tuple[str, ...]:
         """Extensions of sidecars that are not there; says which are there and belong to somebody else."""

@@ -44,15 +44,16 @@ class Computing:
 
         Args:
             name: Its name or folder; None is the default captioner.
-            wanted: ``captioner`` or ``clip classifier``; None is either.
+            wanted: ``captioner``, ``clip classifier`` or ``translator``; None is any.
 
         Raises:
-            CaptionerError: It cannot be loaded, or it is a model of the other kind (``kind="usage"``).
+            CaptionerError: It cannot be loaded, or it is a model of another kind (``kind="usage"``).
         """
         from captioner.loading import load
 
         model = load(name, runtime=self.runtime, precision=self.precision, threads=self.threads)
-        if wanted and not hasattr(model, {"captioner": "caption", "clip classifier": "classify"}[wanted]):
+        does = {"captioner": "caption", "clip classifier": "classify", "translator": "translate"}
+        if wanted and not hasattr(model, does[wanted]):
             raise CaptionerError(f"{name}: is not a {wanted}; `captioner models` lists the models", kind="usage")
         return model
 

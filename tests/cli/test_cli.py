@@ -56,7 +56,19 @@ def test_help_names_every_command_and_imports_next_to_nothing():
         "print('imported:', sorted(heavy & set(sys.modules)))"
     )
     text = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True).stdout
-    for name in ("describe", "image", "video", "classify", "train", "evaluate", "models", "demo", "search", "serve"):
+    for name in (
+        "describe",
+        "image",
+        "video",
+        "classify",
+        "train",
+        "translate",
+        "evaluate",
+        "models",
+        "demo",
+        "search",
+        "serve",
+    ):
         assert f"\n  {name} " in text
     assert "imported: []" in text
 
