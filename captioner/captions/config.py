@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.captions.confidence import WordCalibration
-from captioner.models.decoder_config import DecoderConfig
+from captioner.models.decoder_config import MAX_SCORES, DecoderConfig
 from captioner.models.encoder_config import LITE_CHANNELS, LITE_VARIANTS, EncoderOwner
 from captioner.models.search import SearchOptions
-
-MAX_SCORES = 2**20
-"""Limit on words times captions that are followed for a photo."""
 
 
 @dataclass(frozen=True)

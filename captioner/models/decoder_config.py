@@ -11,6 +11,8 @@ from captioner.errors import CaptionerError
 from captioner.models.encoder_config import Channels
 from captioner.schema import Share, check_fields
 
+MAX_SCORES = 2**20
+"""Limit on words times captions, or translations, that are followed for one photo, or sentence."""
 MAX_TABLE = 2**27
 """Limit on words times values for each: the table that a step looks up, in float32 half a gigabyte."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from captioner.models.decoder_config import GATES, DecoderConfig, Units
+from captioner.models.decoder_config import GATES, MAX_SCORES, DecoderConfig, Units
 from captioner.models.search import SearchOptions
 from captioner.schema import Share, check_fields
 
@@ -55,6 +55,8 @@ class TranslatorConfig:
     def __post_init__(self):
         if self.decoder.grid_channels != 2 * self.encoder.units:
             raise ValueError(f"grid_channels must be {2 * self.encoder.units}, twice the units of the encoder")
+        if self.decoder.vocabulary_size * max(self.search.beam_size, self.search.n_best) > MAX_SCORES:
+            raise ValueError(f"beam_size and n_best are too large for {self.decoder.vocabulary_size} tokens")
 
 
 def sentence_encoder_shapes(config: SentenceEncoderConfig, embedding_units: int) -> dict[str, tuple[int, ...]]:

@@ -182,7 +182,7 @@ CAPTIONS = {
 def models() -> dict[str, Path]:
     """Model folders of every kind, with random weights; they go when the process ends."""
     from clip_makers import known_head, save_classifier
-    from tiny_models import WORDS
+    from tiny_models import WORDS, make_translator
 
     from captioner.captions.familiarity import Familiarity
     from captioner.captions.tags import Tagger
@@ -231,6 +231,7 @@ def models() -> dict[str, Path]:
                 f"forecaster/{name}": rng.normal(0, 0.5, shape) for name, shape in weight_shapes(forecaster).items()
             },
         ),
+        "translator": make_translator(folder / "translator"),
     }
 
 

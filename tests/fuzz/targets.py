@@ -91,7 +91,7 @@ def _read_film(folder: Path) -> None:
 
 def _make_model(rng: random.Random, folder: Path) -> None:
     model = folder / "model"
-    shutil.copytree(seeds.models()[rng.choice(["captioner", "network", "ridge", "forecaster"])], model)
+    shutil.copytree(seeds.models()[rng.choice(["captioner", "network", "ridge", "forecaster", "translator"])], model)
     files = sorted(path for path in model.iterdir() if path.suffix == ".json" and path.name != "metadata.json")
     match rng.randrange(12):
         case 0:
@@ -153,7 +153,13 @@ def _read_model(folder: Path) -> None:
     from captioner.models.saving import read_model
 
     saved = read_model(folder / "model")
-    {"captioner": _use_captioner, "clip_classifier": _use_classifier, "forecaster": _use_forecaster}[saved.kind](saved)
+    use = {
+        "captioner": _use_captioner,
+        "clip_classifier": _use_classifier,
+        "forecaster": _use_forecaster,
+        "translator": _use_translator,
+    }
+    use[saved.kind](saved)
 
 
 def _use_captioner(saved) -> None:
@@ -205,6 +211,14 @@ def _use_forecaster(saved) -> None:
     model = Forecaster.from_saved(saved)
     assert len(model.values(np.ones((3, model.config.channels), np.float32))) == 3
     assert CHANNELS > 0
+
+
+def _use_translator(saved) -> None:
+    from captioner.translation.translator import Translator
+
+    model = Translator.open(saved, precision="f32", threads=1)
+    for language in model.languages[:1]:
+        assert len(model.translate(["a dog in Q7", ""], language, max_length=5)) == 2
 
 
 def _make_run(rng: random.Random, folder: Path) -> None:
