@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom, and what is committed of them is complete, small and free of private paths."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -95,9 +96,9 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     assert any(PICTURES & set(output.get("data", {})) for output in shown)
 
 
-if (
-    __name__ == "__main__"
-):  # makes the outputs of notebooks anew: python tests/test_notebooks.py 1_caption_photos.ipynb ...
+# Makes the outputs of notebooks anew: python tests/test_notebooks.py 1_caption_photos.ipynb ...
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up messages are no outputs
     for name in sys.argv[1:]:
         made = executed(FOLDER / name, FOLDER, timeout=None)
         for cell in made.cells:
