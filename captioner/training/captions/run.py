@@ -295,7 +295,7 @@ class CaptionTraining:
             self.data.images,
             self.table,
             image_size=self.encoder.image_size,
-            tags=self._learn_tags(seen),
+            tags=self._learn_tags(seen) if getattr(self.options, stage).tag_weight else None,
             augment=augment_photo,
             **self._batching(stage),
         )
@@ -305,6 +305,7 @@ class CaptionTraining:
         captions = [self.data.captions[file] for file in seen.files]
         tagger = fit_tags(seen.arrays["pooled"][seen.rows].astype(np.float32), captions)
         if not tagger.words:  # a small data set may use none often enough
+            self._tags = None
             return None
         self._tags = keras.layers.Dense(len(tagger.words), dtype="float32", name="tags")
         self._tags.build((None, tagger.kernel.shape[0]))
@@ -326,7 +327,8 @@ class CaptionTraining:
     def _fit(self, stage: str, encoder, batches, dev: Features | None) -> dict:
         options: StageOptions = getattr(self.options, stage)
         with computing_in(self.options.precision):
-            model = CaptionTrainingModel(self.decoder, encoder, options, self._tags if encoder else None)
+            tags = self._tags if encoder and options.tag_weight else None
+            model = CaptionTrainingModel(self.decoder, encoder, options, tags)
         slow = encoder.trainable_variables if encoder else ()
         model.compile(make_optimizer(options, len(batches), slow, options.encoder_rate), jit_compile=False)
         started = time.strftime("%Y-%m-%d")
