@@ -147,7 +147,7 @@ def search_folder(folder: str | os.PathLike, words: str, limit: int = 20) -> Hit
             stored = _stored_state(connection)
             if stored == state:
                 return _explained_search(connection, index, words, limit)
-    except (CaptionerError, sqlite3.Error) as error:
+    except (CaptionerError, sqlite3.Error, UnicodeDecodeError) as error:  # the last: what SQLite quotes of the damage
         if getattr(error, "kind", None) == "usage":
             raise
     try:

@@ -27,6 +27,8 @@ Record = Mapping[str, Any]
 
 MAX_RECORD_BYTES = 2**28
 """Limit on the file of one result; a video of some hours has as many thousand pictures."""
+MAX_RECORD_VALUES = 2_000_000
+"""Limit on the values in it, each of which takes far more memory than file; a day of film has a million windows."""
 MAX_LINE_BYTES = 2**25
 """Limit on a line of ``results.jsonl``, which has no pictures."""
 MAX_LINES_BYTES = 2**36
@@ -241,7 +243,10 @@ def read_record(path: str | os.PathLike) -> dict | None:
         path: The file: one JSON object, with what a run notes about it under ``run``.
     """
     try:
-        record = parse(read_regular(path, MAX_RECORD_BYTES, follow_links=False), "", error=CaptionerError)
+        data = read_regular(path, MAX_RECORD_BYTES, follow_links=False)
+        if data.count(b",") > MAX_RECORD_VALUES:
+            return None
+        record = parse(data, "", error=CaptionerError)
         fit(record, _AnyRecord, "", more=True)
     except (OSError, CaptionerError):
         return None

@@ -142,7 +142,7 @@ def test_prediction(classifier, video):
     rows = np.array([list(window.probabilities.values()) for window in prediction.windows])
     np.testing.assert_allclose(rows.mean(axis=0), list(prediction.probabilities.values()), atol=1e-6)
     record = prediction.to_dict()
-    assert list(record) == ["label", "probability", "probabilities", "known", "windows"]
+    assert list(record) == ["label", "probability", "probabilities", "known", "truncated", "warnings", "windows"]
     assert set(record["windows"][0]) == {"start", "end", "label", "probability", "known"}
     json.dumps(record, allow_nan=False)
 

@@ -192,6 +192,11 @@ def test_search_folder_makes_a_damaged_index_again(tmp_path):
     for damage in (b"", b"not a database" * 100):
         (tmp_path / "index.sqlite").write_bytes(damage)
         assert search_folder(tmp_path, "dog")[0].file == "v.mp4"
+    build_index(tmp_path / "results.jsonl", tmp_path / "index.sqlite")
+    whole = (tmp_path / "index.sqlite").read_bytes()
+    assert b"CREATE TABLE source(" in whole
+    (tmp_path / "index.sqlite").write_bytes(whole.replace(b"CREATE TABLE source(", b"CREATE \xff\xffBLE source("))
+    assert search_folder(tmp_path, "dog")[0].file == "v.mp4"  # what SQLite says of it is no UTF-8 either
     with pytest.raises(CaptionerError, match="no word"):
         search_folder(tmp_path, "!")
 

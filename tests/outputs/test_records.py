@@ -107,6 +107,15 @@ def test_what_every_reader_needs_is_there(tmp_path, missing):
     assert read_record(write(tmp_path, {"run": RUN, "file": "a"})) is None
 
 
+def test_more_values_than_any_video_has_are_not_read(tmp_path, monkeypatch):
+    path = write(tmp_path, PHOTO)
+    values = path.read_bytes().count(b",")
+    monkeypatch.setattr(records, "MAX_RECORD_VALUES", values)
+    before = read_record(path)
+    monkeypatch.setattr(records, "MAX_RECORD_VALUES", values - 1)
+    assert before is not None and read_record(path) is None
+
+
 def test_what_is_no_file_is_none(tmp_path, monkeypatch):
     path = write(tmp_path, PHOTO)
     (tmp_path / "link.json").symlink_to(path)

@@ -150,7 +150,10 @@ def _read_table(table: Path) -> tuple[list[Clip], list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{table}: cannot be read as UTF-8 text ({error})") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = reader.fieldnames or []
+    try:
+        columns, rows = reader.fieldnames or [], [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise DatasetError(f"{table}, line {reader.line_num + 1}: cannot be read as CSV ({error})") from error
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown or not {"clip", "label"} <= set(columns) or len(set(columns)) < len(columns):
         reason = (
@@ -158,8 +161,8 @@ def _read_table(table: Path) -> tuple[list[Clip], list[str]]:
         )
         raise DatasetError(f"{table}: {reason}; the columns are {', '.join(COLUMNS)}, the last two optional")
     clips, missing, lines = [], [], {}
-    for row in reader:
-        where = f"{table}, line {reader.line_num}"
+    for number, row in rows:
+        where = f"{table}, line {number}"
         if None in row or None in row.values():
             raise DatasetError(f"{where}: {len(columns)} fields expected; quote fields that hold a comma")
         if any("\n" in value for value in row.values()):
@@ -173,7 +176,7 @@ def _read_table(table: Path) -> tuple[list[Clip], list[str]]:
         key = path.resolve()
         if key in lines:
             raise DatasetError(f"{where}: {row['clip']} stands there already, in line {lines[key]}; keep one of them")
-        lines[key] = reader.line_num
+        lines[key] = number
         split = row.get("split") or None
         if split is not None and split.lower() not in SPLITS:
             raise DatasetError(f"{where}: unknown split {split!r}; known: {', '.join(SPLITS)}")

@@ -86,6 +86,8 @@ def test_missing_clips_are_left_out_and_listed(tmp_path):
         ("clip,label\n1\0.mp4,run\n", "line 2: .*null character"),
         ("clip,label,label\n1.mp4,run,walk\n", "once"),
         ("", "clip and label"),
+        ("clip,label\n1.mp4," + 200_000 * "x" + "\n", "line 2: .*field larger"),
+        (200_000 * "x" + "\n", "line 1: .*field larger"),
         ("clip,label\n1.mp4\n", "line 2"),
         ("clip,label\n1.mp4,run,more\n", "line 2"),
         ("clip,label\n1.mp4,\n", "line 2"),

@@ -329,7 +329,7 @@ def test_trained_folder_says_what_it_is(trained, captioner):
     for part in ("# light", "bright, dark", "confusion.png", "captioner train clips --data light"):
         assert part in card
     assert "Does order matter" not in card
-    assert find_model(re.search(r'captioner\.load\("(.+)"\)', card)[1]) == trained.folder
+    assert find_model(re.search(r'captioner\.load\("(.+?)"\)', card)[1]) == trained.folder
     assert (trained.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
