@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -190,7 +191,7 @@ def _to_stream(
     first = next(records)  # a model that cannot be loaded must not cost the old output
     look = {"mark_unsure": mark_unsure, "bom": bom, "name": shown if output is None else printable}
     with ProgressBars(silent=watched) as bars, open_writer(output, format, kind, **look) as writer:
-        for record in bars.track(_chain(first, records), name, len(inputs)):
+        for record in bars.track(itertools.chain([first], records), name, len(inputs)):
             if segments is not None and "segments" in record:
                 segments.end(record, bars.note)
             else:
@@ -235,11 +236,6 @@ class _Segments:
         cut = ["ends before its end"] if record["truncated"] else []
         for reason in (*cut, *record["warnings"]):
             note(f"captioner: {record['file']}: {reason}")
-
-
-def _chain(first, rest):
-    yield first
-    yield from rest
 
 
 def _check_output(
